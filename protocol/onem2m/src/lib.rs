@@ -1,0 +1,1 @@
+//! oneM2M primitives, resource types and attribute tables; no I/O.

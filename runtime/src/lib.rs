@@ -1,0 +1,1 @@
+//! The node: transport, membership, directory, contexts, storage, supervision.
