@@ -2,3 +2,6 @@
 //! what to do goes out as values; `onemec-runtime` executes it, the simulation and the model checker drive the same code.
 
 pub mod context;
+pub mod directory;
+pub mod place;
+pub mod time;

@@ -1,0 +1,290 @@
+//! Entries change the state here and nowhere else.
+
+use std::collections::BTreeSet;
+
+use onemec_wire::{ContextId, Epoch, GroupId, Member, Seq, Version};
+
+use super::command::{Base, Command, CommandOutcome, ContextSpec, Entry, Nonce, Refusal};
+use super::{ContextEntry, Directory, Durability, EntryOutcome, NONCE_MS_MAX, NONCES_MAX, Placement, Synced};
+
+impl Directory {
+    /// Applies the entry at `index`. Indexes rise; an index that was applied already does nothing.
+    pub fn apply(&mut self, index: u64, entry: &Entry) -> EntryOutcome {
+        let mut out = EntryOutcome::default();
+        if index <= self.index {
+            return out;
+        }
+        self.index = index;
+        self.time_ms = self.time_ms.max(entry.time_ms);
+        self.forget_old_nonces();
+        let mut ordinal = 0;
+        for command in &entry.commands {
+            let outcome = match self.execute(command, &mut ordinal, &mut out) {
+                Ok(outcome) => outcome,
+                Err(refusal) => CommandOutcome::Refused(refusal),
+            };
+            out.outcomes.push(outcome);
+        }
+        out
+    }
+
+    /// Raft entries that carry no commands (elections, membership) still move the index.
+    pub fn skip(&mut self, index: u64) {
+        self.index = self.index.max(index);
+    }
+
+    fn execute(
+        &mut self,
+        command: &Command,
+        ordinal: &mut u32,
+        out: &mut EntryOutcome,
+    ) -> Result<CommandOutcome, Refusal> {
+        match command {
+            Command::NodeUp { member, store, info } => self.node_up(*member, *store, info.clone(), out)?,
+            Command::NodeDead { member, forced } => self.node_dead(*member, *forced, out)?,
+            Command::NodeRemove { node } => self.node_remove(*node, out)?,
+            Command::CreateGroup { nonce, primary, in_sync, durability, replicas_wanted, contexts } => {
+                let placement = (*primary, in_sync, *durability, *replicas_wanted);
+                return self.create_group(*nonce, placement, contexts, ordinal, out);
+            }
+            Command::AddContext { base, nonce, spec } => return self.add_context(*base, *nonce, spec, ordinal, out),
+            Command::DeleteContext { base, context } => self.delete_context(*base, *context, out)?,
+            Command::SetInSync { base, in_sync } => self.set_in_sync(*base, in_sync, out)?,
+            Command::SetSynced { base, synced } => self.set_synced(*base, synced, out)?,
+            Command::Transfer { base, sealed, target } => self.transfer(*base, *sealed, *target, out)?,
+            Command::Abort { base } => {
+                self.change(*base, out)?;
+            }
+            Command::Regroup { into, from } => self.regroup(*into, *from, out)?,
+            Command::Force { base, primary } => self.force(*base, *primary, out)?,
+            Command::SetFact { name, value } => match value {
+                Some(value) => drop(self.facts.insert(name.clone(), value.clone())),
+                None => drop(self.facts.remove(name)),
+            },
+        }
+        Ok(CommandOutcome::Done)
+    }
+
+    /// Every command on a group is a compare-and-set on (group, epoch, version) (rule 4).
+    fn check(&self, base: Base) -> Result<&Placement, Refusal> {
+        let p = self.groups.get(&base.group).ok_or(Refusal::NoGroup)?;
+        if (p.epoch, p.version) == (base.epoch, base.version) {
+            Ok(p)
+        } else {
+            Err(Refusal::Stale { epoch: p.epoch, version: p.version })
+        }
+    }
+
+    fn change(&mut self, base: Base, out: &mut EntryOutcome) -> Result<&mut Placement, Refusal> {
+        self.check(base)?;
+        let p = self.groups.get_mut(&base.group).ok_or(Refusal::NoGroup)?;
+        p.version = p.version.next();
+        out.groups.insert(base.group);
+        Ok(p)
+    }
+
+    fn create_group(
+        &mut self,
+        nonce: Nonce,
+        (primary, in_sync, durability, replicas_wanted): (Member, &BTreeSet<Member>, Durability, u8),
+        contexts: &[ContextSpec],
+        ordinal: &mut u32,
+        out: &mut EntryOutcome,
+    ) -> Result<CommandOutcome, Refusal> {
+        if let Some((_, group, contexts)) = self.nonces.get(&nonce) {
+            return Ok(CommandOutcome::Created { group: *group, contexts: contexts.clone() });
+        }
+        if !in_sync.contains(&primary) || contexts.is_empty() {
+            return Err(Refusal::BadSet);
+        }
+        if let Some(dead) = in_sync.iter().find(|m| !self.is_live(**m)) {
+            return Err(Refusal::NotLive(*dead));
+        }
+        self.check_specs(contexts)?;
+        let group = GroupId::made(self.generation, self.index, take(ordinal));
+        let synced = match durability {
+            Durability::Disk => self.synced_of(primary),
+            Durability::Memory | Durability::Replicated => Synced::new(),
+        };
+        let placement = Placement {
+            epoch: Epoch(1),
+            version: Version(1),
+            primary,
+            in_sync: in_sync.clone(),
+            synced,
+            sealed: Some(Seq(0)),
+            durability,
+            replicas_wanted,
+            contexts: Vec::new(),
+        };
+        self.groups.insert(group, placement);
+        let ids: Vec<ContextId> = contexts.iter().map(|spec| self.insert_context(group, spec, ordinal)).collect();
+        self.remember(nonce, group, &ids);
+        out.groups.insert(group);
+        Ok(CommandOutcome::Created { group, contexts: ids })
+    }
+
+    fn add_context(
+        &mut self,
+        base: Base,
+        nonce: Nonce,
+        spec: &ContextSpec,
+        ordinal: &mut u32,
+        out: &mut EntryOutcome,
+    ) -> Result<CommandOutcome, Refusal> {
+        if let Some((_, group, contexts)) = self.nonces.get(&nonce) {
+            return Ok(CommandOutcome::Created { group: *group, contexts: contexts.clone() });
+        }
+        self.check(base)?;
+        self.check_specs(std::slice::from_ref(spec))?;
+        self.change(base, out)?;
+        let context = self.insert_context(base.group, spec, ordinal);
+        self.remember(nonce, base.group, &[context]);
+        Ok(CommandOutcome::Created { group: base.group, contexts: vec![context] })
+    }
+
+    fn check_specs(&self, specs: &[ContextSpec]) -> Result<(), Refusal> {
+        let mut seen = BTreeSet::new();
+        for key in specs.iter().flat_map(|s| &s.keys) {
+            if !seen.insert(key) {
+                return Err(Refusal::NotAllowed(format!("key {key:?} twice in one command")));
+            }
+        }
+        specs.iter().try_for_each(|spec| self.check_free(&spec.keys, None))
+    }
+
+    fn insert_context(&mut self, group: GroupId, spec: &ContextSpec, ordinal: &mut u32) -> ContextId {
+        let context = ContextId::made(self.generation, self.index, take(ordinal));
+        let Some(p) = self.groups.get_mut(&group) else { return context };
+        p.contexts.push(context);
+        let entry = ContextEntry {
+            kind: spec.kind,
+            group,
+            home: p.primary.node,
+            pinned: spec.pinned,
+            keys: spec.keys.clone(),
+            aliases: Vec::new(),
+        };
+        self.contexts.insert(context, entry);
+        self.claim(&spec.keys, context);
+        context
+    }
+
+    fn delete_context(&mut self, base: Base, context: ContextId, out: &mut EntryOutcome) -> Result<(), Refusal> {
+        if !self.check(base)?.contexts.contains(&context) {
+            return Err(Refusal::NoContext);
+        }
+        self.release_keys(context);
+        self.contexts.remove(&context);
+        let p = self.change(base, out)?;
+        p.contexts.retain(|c| *c != context);
+        if p.contexts.is_empty() {
+            self.groups.remove(&base.group);
+        }
+        Ok(())
+    }
+
+    fn set_in_sync(&mut self, base: Base, in_sync: &BTreeSet<Member>, out: &mut EntryOutcome) -> Result<(), Refusal> {
+        let p = self.check(base)?;
+        if !in_sync.contains(&p.primary) {
+            return Err(Refusal::BadSet);
+        }
+        let added = in_sync.difference(&p.in_sync);
+        if let Some(dead) = added.copied().find(|m| !self.is_live(*m)) {
+            return Err(Refusal::NotLive(dead));
+        }
+        self.change(base, out)?.in_sync = in_sync.clone();
+        Ok(())
+    }
+
+    fn set_synced(&mut self, base: Base, synced: &Synced, out: &mut EntryOutcome) -> Result<(), Refusal> {
+        let p = self.check(base)?;
+        if synced.is_empty() && p.durability == Durability::Disk {
+            return Err(Refusal::BadSet);
+        }
+        self.change(base, out)?.synced = synced.clone();
+        Ok(())
+    }
+
+    /// Rule 8: applies only if the target is live and the names are free at its home; the set becomes old ∪ target.
+    fn transfer(&mut self, base: Base, sealed: Seq, target: Member, out: &mut EntryOutcome) -> Result<(), Refusal> {
+        let p = self.check(base)?;
+        if p.primary == target {
+            return Err(Refusal::NotAllowed(format!("{target} is primary already")));
+        }
+        if !self.is_live(target) {
+            return Err(Refusal::NotLive(target));
+        }
+        self.check_home(base.group, target.node)?;
+        let p = self.change(base, out)?;
+        p.epoch = p.epoch.next();
+        p.primary = target;
+        p.in_sync.insert(target);
+        p.sealed = Some(sealed);
+        self.move_home(base.group, target.node);
+        Ok(())
+    }
+
+    /// Rule 16: one entry, epoch = max + 1, the sets must be equal and both groups sealed by their common leader.
+    fn regroup(&mut self, into: Base, from: Base, out: &mut EntryOutcome) -> Result<(), Refusal> {
+        let a = self.check(into)?;
+        let b = self.check(from)?;
+        if into.group == from.group
+            || (a.primary, &a.in_sync, &a.synced, a.durability) != (b.primary, &b.in_sync, &b.synced, b.durability)
+        {
+            return Err(Refusal::BadSet);
+        }
+        let epoch = a.epoch.max(b.epoch).next();
+        let moved = b.contexts.clone();
+        self.groups.remove(&from.group);
+        out.groups.insert(from.group);
+        for context in &moved {
+            if let Some(entry) = self.contexts.get_mut(context) {
+                entry.group = into.group;
+            }
+        }
+        let p = self.change(into, out)?;
+        p.epoch = epoch;
+        p.sealed = None;
+        p.contexts.extend(moved);
+        Ok(())
+    }
+
+    fn force(&mut self, base: Base, primary: Member, out: &mut EntryOutcome) -> Result<(), Refusal> {
+        let p = self.check(base)?;
+        if self.is_live(p.primary) {
+            return Err(Refusal::NotAllowed(format!("primary {} is alive", p.primary)));
+        }
+        if !self.is_live(primary) {
+            return Err(Refusal::NotLive(primary));
+        }
+        self.install_primary(base.group, primary, BTreeSet::from([primary]), out);
+        Ok(())
+    }
+
+    fn synced_of(&self, member: Member) -> Synced {
+        self.nodes.get(&member.node).map(|n| (member.node, n.store)).into_iter().collect()
+    }
+
+    fn remember(&mut self, nonce: Nonce, group: GroupId, contexts: &[ContextId]) {
+        self.nonces.insert(nonce, (self.time_ms, group, contexts.to_vec()));
+    }
+
+    fn forget_old_nonces(&mut self) {
+        if self.nonces.len() < NONCES_MAX / 2 {
+            return;
+        }
+        let oldest = self.time_ms.saturating_sub(NONCE_MS_MAX);
+        self.nonces.retain(|_, (at, _, _)| *at >= oldest);
+        while self.nonces.len() >= NONCES_MAX {
+            let Some(first) = self.nonces.iter().min_by_key(|(_, (at, _, _))| *at).map(|(n, _)| *n) else { return };
+            self.nonces.remove(&first);
+        }
+    }
+}
+
+fn take(ordinal: &mut u32) -> u32 {
+    let mine = *ordinal;
+    *ordinal += 1;
+    mine
+}

@@ -1,0 +1,80 @@
+//! Names: unique keys, their swap when a context changes its home, and aliases of former homes (rule 17).
+
+use onemec_wire::{ContextId, GroupId, NodeId};
+
+use super::{ALIASES_PER_GROUP_MAX, Directory, KeyEntry, Refusal};
+use crate::context::Key;
+
+impl Directory {
+    /// Fails if one of `keys` belongs to a context other than `claimant`. An alias is as good as a present name: requests
+    /// for it must keep reaching the context that moved away (I7).
+    pub(super) fn check_free(&self, keys: &[Key], claimant: Option<ContextId>) -> Result<(), Refusal> {
+        for key in keys {
+            if let Some(entry) = self.keys.get(key)
+                && Some(entry.context) != claimant
+            {
+                return Err(Refusal::KeyTaken { key: key.clone(), holder: entry.context });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn claim(&mut self, keys: &[Key], context: ContextId) {
+        for key in keys {
+            self.keys.insert(key.clone(), KeyEntry { context, alias: false });
+        }
+    }
+
+    /// The names that a context would have with its home at `home`.
+    fn keys_at(&self, context: ContextId, home: NodeId) -> Vec<Key> {
+        let Some(entry) = self.contexts.get(&context) else { return Vec::new() };
+        if entry.pinned {
+            return entry.keys.clone();
+        }
+        entry.keys.iter().map(|k| Key { home: k.home.map(|_| home), name: k.name.clone() }).collect()
+    }
+
+    /// Fails if a context of the group could not have its home at `home` because a name is taken there.
+    pub(super) fn check_home(&self, group: GroupId, home: NodeId) -> Result<(), Refusal> {
+        let Some(placement) = self.groups.get(&group) else { return Err(Refusal::NoGroup) };
+        for context in &placement.contexts {
+            self.check_free(&self.keys_at(*context, home), Some(*context))?;
+        }
+        Ok(())
+    }
+
+    /// Moves the home of all contexts of a group that are not pinned; `check_home` has passed.
+    pub(super) fn move_home(&mut self, group: GroupId, home: NodeId) {
+        let Some(placement) = self.groups.get(&group) else { return };
+        for context in placement.contexts.clone() {
+            let new = self.keys_at(context, home);
+            let Some(entry) = self.contexts.get_mut(&context) else { continue };
+            if entry.pinned || entry.home == home {
+                continue;
+            }
+            entry.home = home;
+            let old = std::mem::replace(&mut entry.keys, new.clone());
+            entry.aliases.retain(|k| !new.contains(k));
+            entry.aliases.extend(old.iter().filter(|k| !new.contains(k)).cloned());
+            let surplus = entry.aliases.len().saturating_sub(ALIASES_PER_GROUP_MAX);
+            let dropped: Vec<Key> = entry.aliases.drain(..surplus).collect();
+            let aliases = entry.aliases.clone();
+            for key in dropped {
+                self.keys.remove(&key);
+            }
+            for key in aliases {
+                self.keys.insert(key, KeyEntry { context, alias: true });
+            }
+            self.claim(&new, context);
+        }
+    }
+
+    /// Frees all names of a context.
+    pub(super) fn release_keys(&mut self, context: ContextId) {
+        if let Some(entry) = self.contexts.get(&context) {
+            for key in entry.keys.iter().chain(&entry.aliases) {
+                self.keys.remove(key);
+            }
+        }
+    }
+}
