@@ -3,5 +3,6 @@
 
 pub mod context;
 pub mod directory;
+pub mod lease;
 pub mod place;
 pub mod time;

@@ -1,0 +1,193 @@
+//! The leader's side of leases.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use onemec_wire::{Member, NodeId};
+
+use super::{LeaseMessage, LeaseTiming, Term};
+use crate::time::Mono;
+
+/// How many requests may wait for a round; more than one per node makes no sense.
+pub const WAITING_MAX: usize = 4_096;
+/// A round that is not confirmed within this share of a lease is given up and begun anew.
+const ROUND_PATIENCE_DIVISOR: u32 = 6;
+
+/// What the leader of the directory knows about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderView {
+    /// Its term.
+    pub term: Term,
+    /// All voters, itself included. During a change of membership: every configuration, each needs its own quorum.
+    pub configurations: Vec<BTreeSet<NodeId>>,
+    /// It has applied the first entry of its term: everything committed before is known to it (rule 1).
+    pub ready: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GrantorOutput {
+    /// Send to this voter.
+    ToVoter(NodeId, LeaseMessage),
+    /// Send to this boot.
+    ToHolder(Member, LeaseMessage),
+    /// Propose `NodeDead` for this boot.
+    ProposeDead(Member),
+}
+
+#[derive(Debug, Clone)]
+struct Round {
+    number: u64,
+    began: Mono,
+    confirmed: BTreeSet<NodeId>,
+    /// Requests that arrived before the round began.
+    requests: Vec<(Member, u64)>,
+}
+
+/// Grants leases and finds the dead.
+///
+/// Legal order: `lead` when leadership or membership changes (with `None` when it is lost), then anything.
+#[derive(Debug, Clone)]
+pub struct Grantor {
+    me: NodeId,
+    timing: LeaseTiming,
+    view: Option<LeaderView>,
+    elected_at: Mono,
+    rounds: u64,
+    round: Option<Round>,
+    waiting: Vec<(Member, u64)>,
+    granted_at: BTreeMap<Member, Mono>,
+    proposed_dead: BTreeMap<Member, Mono>,
+}
+
+impl Grantor {
+    /// A grantor that does not lead.
+    pub fn new(me: NodeId, timing: LeaseTiming) -> Self {
+        Self {
+            me,
+            timing,
+            view: None,
+            elected_at: Mono(0),
+            rounds: 0,
+            round: None,
+            waiting: Vec::new(),
+            granted_at: BTreeMap::new(),
+            proposed_dead: BTreeMap::new(),
+        }
+    }
+
+    /// Leadership was won, lost, or its membership changed.
+    pub fn lead(&mut self, now: Mono, view: Option<LeaderView>) {
+        let same_term = match (&self.view, &view) {
+            (Some(a), Some(b)) => a.term == b.term,
+            _ => false,
+        };
+        if !same_term {
+            self.elected_at = now;
+            self.granted_at.clear();
+            self.proposed_dead.clear();
+            self.waiting.clear();
+        }
+        self.round = None;
+        self.view = view;
+    }
+
+    /// Does this node lead, as far as it knows?
+    pub fn leads(&self) -> bool {
+        self.view.is_some()
+    }
+
+    /// A request arrived; the answer follows a round that begins after this moment. `live` is the directory's word on
+    /// whether that boot is up.
+    pub fn request(&mut self, now: Mono, member: Member, number: u64, live: bool, out: &mut Vec<GrantorOutput>) {
+        let ready = self.view.as_ref().is_some_and(|v| v.ready);
+        // Rule 1: never to a node that was proposed dead.
+        if !ready || !live || self.proposed_dead.contains_key(&member) {
+            return;
+        }
+        self.waiting.retain(|(m, _)| *m != member);
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push((member, number));
+        }
+        self.begin_round(now, out);
+    }
+
+    /// A voter confirmed a round.
+    pub fn confirmed(&mut self, now: Mono, voter: NodeId, term: Term, number: u64, out: &mut Vec<GrantorOutput>) {
+        let Some(view) = &self.view else { return };
+        let Some(round) = &mut self.round else { return };
+        if view.term != term || round.number != number {
+            return;
+        }
+        round.confirmed.insert(voter);
+        let quorum = |voters: &BTreeSet<NodeId>| {
+            voters.iter().filter(|v| round.confirmed.contains(v)).count() * 2 > voters.len()
+        };
+        if !view.configurations.iter().all(quorum) {
+            return;
+        }
+        let requests = std::mem::take(&mut round.requests);
+        self.round = None;
+        for (member, number) in requests {
+            if !self.proposed_dead.contains_key(&member) {
+                self.granted_at.insert(member, now);
+                out.push(GrantorOutput::ToHolder(member, LeaseMessage::Grant { member, number }));
+            }
+        }
+        self.begin_round(now, out);
+    }
+
+    /// Finds the dead among `live` and renews a round that nobody answered. Call it every few milliseconds.
+    pub fn tick(&mut self, now: Mono, live: impl Iterator<Item = Member>, out: &mut Vec<GrantorOutput>) {
+        let Some(view) = &self.view else { return };
+        if !view.ready {
+            return;
+        }
+        let patience = self.timing.lease / ROUND_PATIENCE_DIVISOR;
+        if let Some(round) = &self.round
+            && now.since(round.began) > patience
+        {
+            let mut late = self.round.take().map(|r| r.requests).unwrap_or_default();
+            late.retain(|(m, _)| !self.waiting.iter().any(|(w, _)| w == m));
+            self.waiting.extend(late);
+        }
+        self.begin_round(now, out);
+
+        let mut alive = BTreeSet::new();
+        for member in live {
+            alive.insert(member);
+            let last = self.granted_at.get(&member).copied().unwrap_or(self.elected_at).max(self.elected_at);
+            if now.since(last) <= self.timing.dead_after() {
+                continue;
+            }
+            // Proposed again now and then: the first proposal may have been lost.
+            let again = self.proposed_dead.get(&member).is_none_or(|at| now.since(*at) > self.timing.lease);
+            if again {
+                self.proposed_dead.insert(member, now);
+                out.push(GrantorOutput::ProposeDead(member));
+            }
+        }
+        self.granted_at.retain(|m, _| alive.contains(m));
+        self.proposed_dead.retain(|m, _| alive.contains(m));
+    }
+
+    fn begin_round(&mut self, now: Mono, out: &mut Vec<GrantorOutput>) {
+        let Some(view) = &self.view else { return };
+        if self.round.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        self.rounds += 1;
+        let (term, number) = (view.term, self.rounds);
+        let voters: BTreeSet<NodeId> = view.configurations.iter().flatten().copied().collect();
+        self.round =
+            Some(Round { number, began: now, confirmed: BTreeSet::new(), requests: std::mem::take(&mut self.waiting) });
+        // This node's own vote cell is asked like any other's: it may have voted for somebody else meanwhile.
+        for voter in voters {
+            out.push(GrantorOutput::ToVoter(voter, LeaseMessage::Round { term, round: number }));
+        }
+    }
+
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+}
