@@ -8,7 +8,7 @@ use super::{LeaseMessage, LeaseTiming, Term};
 use crate::time::Mono;
 
 /// How many requests may wait for a round; more than one per node makes no sense.
-pub const WAITING_MAX: usize = 4_096;
+const WAITING_MAX: usize = 4_096;
 /// A round that is not confirmed within this share of a lease is given up and begun anew.
 const ROUND_PATIENCE_DIVISOR: u32 = 6;
 
@@ -134,6 +134,12 @@ impl Grantor {
             }
         }
         self.begin_round(now, out);
+    }
+
+    /// The directory refused to bury `member` (the brake on mass deaths): it may have leases again. Only for a proposal whose
+    /// outcome is known; an unknown one may still be applied.
+    pub fn burial_refused(&mut self, member: Member) {
+        self.proposed_dead.remove(&member);
     }
 
     /// Finds the dead among `live` and renews a round that nobody answered. Call it every few milliseconds.
