@@ -42,10 +42,27 @@ impl Names {
             "m2m:ID" | "ID" | "IDCSR" | "AEID" | "CSEID" | "SPID" => single("Id"),
             "m2m:resourceName" => single("Name"),
             "xs:NCName" | "ncname" => single("NcName"),
-            "xs:string" | "string" | "token" | "TEXT" | "m2m:nodeID" | "m2m:externalID" | "m2m:triggerRecipientID"
-            | "m2m:sparql" | "m2m:roleID" | "m2m:tokenID" | "m2m:dynAuthJWT" | "m2m:e2eCompactJWE"
-            | "m2m:requestID" | "m2m:typeOfContent" | "m2m:releaseVersion" | "m2m:locationTargetID" | "imsi"
-            | "iccid" | "m2m:ipv4" | "m2m:ipv6" | "m2m:countryCode" => single("Text"),
+            "xs:string"
+            | "string"
+            | "token"
+            | "TEXT"
+            | "m2m:nodeID"
+            | "m2m:externalID"
+            | "m2m:triggerRecipientID"
+            | "m2m:sparql"
+            | "m2m:roleID"
+            | "m2m:tokenID"
+            | "m2m:dynAuthJWT"
+            | "m2m:e2eCompactJWE"
+            | "m2m:requestID"
+            | "m2m:typeOfContent"
+            | "m2m:releaseVersion"
+            | "m2m:locationTargetID"
+            | "imsi"
+            | "iccid"
+            | "m2m:ipv4"
+            | "m2m:ipv6"
+            | "m2m:countryCode" => single("Text"),
             "STRING" => single("Text"),
             n if n.starts_with("STRING(") => single("Text"),
             "m2m:contentInfo" => single("ContentInfo"),

@@ -111,7 +111,7 @@ fn complex(out: &mut String, t: &Tables, names: &Names) {
                 out,
                 "Member {{ short: {short:?}, data: {data}, list: {}, mandatory: {} }}, ",
                 list_type || repeated,
-                multiplicity.starts_with('1')
+                multiplicity.starts_with('1') && release(r) == 3
             )
             .unwrap();
         }
@@ -143,8 +143,7 @@ impl<'a> Types<'a> {
 
     /// Children by index: what the type lists, and every type that lists this one as its parent.
     fn children(&self, name: &str, listed: &str) -> Vec<usize> {
-        let mut all: BTreeSet<usize> =
-            listed.split_whitespace().filter_map(|c| self.index.get(c).copied()).collect();
+        let mut all: BTreeSet<usize> = listed.split_whitespace().filter_map(|c| self.index.get(c).copied()).collect();
         for r in &self.rows {
             if r.get("parents").split_whitespace().any(|p| p == name) {
                 all.insert(self.index[r.get("long_name")]);
@@ -264,14 +263,7 @@ fn announced_attributes(t: &Tables, names: &Names, original: &str) -> String {
     format!("[{}]", rows.into_values().collect::<String>())
 }
 
-fn attribute(
-    shorts: &BTreeSet<&str>,
-    names: &Names,
-    a: &Row,
-    create: &str,
-    update: &str,
-    announced: &str,
-) -> String {
+fn attribute(shorts: &BTreeSet<&str>, names: &Names, a: &Row, create: &str, update: &str, announced: &str) -> String {
     let id = shorts.iter().position(|s| *s == a.get("short")).unwrap();
     let (data, list_type) = names.expression(a.get("data_type"), a.get("acme_type"));
     // The data type's name may itself be a list while the column says that the attribute is one value.
@@ -311,11 +303,13 @@ fn status_codes(out: &mut String, t: &Tables) {
         writeln!(out, "StatusCode {{ rsc: Rsc({code}), name: {name:?}, http: {http} }},").unwrap();
         writeln!(constants, "pub const {}: Self = Self({code});", upper(name)).unwrap();
     }
-    writeln!(out, "];\n/// The response status codes by name.\n#[allow(missing_docs)]\nimpl Rsc {{{constants}}}").unwrap();
+    writeln!(out, "];\n/// The response status codes by name.\n#[allow(missing_docs)]\nimpl Rsc {{{constants}}}")
+        .unwrap();
 }
 
 fn result_content(out: &mut String, t: &Tables) {
-    writeln!(out, "/// Which result content is valid for what.\npub static RESULT_CONTENT: &[ResultContentRow] = &[").unwrap();
+    writeln!(out, "/// Which result content is valid for what.\npub static RESULT_CONTENT: &[ResultContentRow] = &[")
+        .unwrap();
     for r in &t.result_content {
         let validity = |column: &str| match r.get(column) {
             "valid" => "Validity::Valid",
