@@ -3,6 +3,7 @@
 
 pub mod context;
 pub mod directory;
+pub mod group;
 pub mod lease;
 pub mod place;
 pub mod time;
