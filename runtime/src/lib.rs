@@ -1,1 +1,3 @@
 //! The node: transport, membership, directory, contexts, storage, supervision.
+
+pub mod pki;
