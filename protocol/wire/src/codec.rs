@@ -40,3 +40,26 @@ pub fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
         Some(more) => Err(CodecError::Trailing(more)),
     }
 }
+
+/// Longest encoded state (a snapshot of a group or of the directory). States never travel in a frame's body: they are raw
+/// bytes of a transfer stream or a file, with a checksum of their own.
+pub const STATE_BYTES_MAX: usize = 1 << 30;
+
+fn state_config() -> impl bincode::config::Config {
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<STATE_BYTES_MAX>()
+}
+
+/// Encodes a state.
+pub fn encode_state<T: Encode>(state: &T) -> Result<Bytes, CodecError> {
+    bincode::encode_to_vec(state, state_config()).map(Bytes::from).map_err(|e| CodecError::Encode(e.to_string()))
+}
+
+/// Decodes a state that fills `bytes` exactly.
+pub fn decode_state<T: Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, used) =
+        bincode::decode_from_slice(bytes, state_config()).map_err(|e| CodecError::Decode(e.to_string()))?;
+    match bytes.len().checked_sub(used) {
+        None | Some(0) => Ok(value),
+        Some(more) => Err(CodecError::Trailing(more)),
+    }
+}

@@ -123,8 +123,9 @@ pub trait Machine: Send {
     /// client as it is and nothing is logged. `apply` decides again, since earlier operations may still be in flight.
     fn admit(&self, now_ms: u64, op: &Op) -> Result<(), Answer>;
 
-    /// Applies a committed operation.
-    fn apply(&mut self, record: &Record, outcome: &mut Outcome) -> Answer;
+    /// Applies a committed operation. `op` is what the actor handed in: its head is the actor's part of the record's head
+    /// (the runtime puts its own part before it), its body is the record's body. Place, time and epoch are the record's.
+    fn apply(&mut self, record: &Record, op: &Op, outcome: &mut Outcome) -> Answer;
 
     /// The log time (milliseconds since 1970) at which `run_timers` wants to be called next.
     fn next_timer(&self) -> Option<u64>;

@@ -2,6 +2,7 @@
 //! what to do goes out as values; `onemec-runtime` executes it, the simulation and the model checker drive the same code.
 
 pub mod context;
+pub mod contexts;
 pub mod directory;
 pub mod group;
 pub mod lease;

@@ -1,0 +1,292 @@
+//! The contexts of one group on one node: applies committed records to their machines, keeps what the runtime promises
+//! beside them (first answers of repeatable requests, the outbox), takes and reads snapshots. Pure and deterministic: the
+//! same records give the same state on every replica.
+
+mod head;
+mod outbox;
+mod repeat;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use onemec_wire::codec::{self, Decode, Encode};
+use onemec_wire::{ContextId, GroupId, Record, RecordKind, Seq};
+
+pub use self::head::OpHead;
+pub use self::outbox::Lane;
+use self::outbox::Outbox;
+use self::repeat::Repeats;
+pub use self::repeat::{REPEAT_WINDOW_MS_MAX, REPEATS_MAX};
+use crate::context::{
+    Answer, BadSnapshot, ContextKind, Effect, EffectId, Env, Gate, History, Machine, MachineFactory, Op, Outcome,
+    RepeatKey,
+};
+use crate::group::Position;
+
+/// The factories of a node by kind.
+pub type Factories = BTreeMap<ContextKind, Arc<dyn MachineFactory>>;
+
+/// What became of a record.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The answer for the client that waits for this record.
+    pub answer: Option<Answer>,
+    /// The record's body stays readable.
+    pub keep: bool,
+    /// Kept records that may go.
+    pub released: Vec<Seq>,
+    /// The context has come to its end (rule 13).
+    pub finished: Option<ContextId>,
+}
+
+/// Why an operation is not logged.
+#[derive(Debug)]
+pub enum Admission {
+    /// The machine refuses it; the answer goes to the client.
+    Refused(Answer),
+    /// A repeatable request that was answered before: the first answer again.
+    Repeated(Answer),
+    /// The mark's expiry lies outside the window, or too many answers are kept.
+    RepeatWindow,
+    /// The group has no such context here.
+    NoContext,
+}
+
+struct Slot {
+    kind: ContextKind,
+    machine: Box<dyn Machine>,
+}
+
+/// See the module's documentation. Legal order: `apply` with rising sequence numbers; anything else between.
+pub struct GroupContexts {
+    group: GroupId,
+    factories: Arc<Factories>,
+    history: Arc<dyn History>,
+    gate: Arc<dyn Gate>,
+    slots: BTreeMap<ContextId, Slot>,
+    applied: Position,
+    time_ms: u64,
+    repeats: Repeats,
+    outbox: Outbox,
+    kept: BTreeSet<Seq>,
+    serving: bool,
+}
+
+#[derive(Encode, Decode)]
+struct Snapshot {
+    version: u16,
+    applied: Position,
+    time_ms: u64,
+    contexts: Vec<(ContextId, ContextKind, Vec<u8>)>,
+    repeats: Repeats,
+    outbox: Outbox,
+    kept: BTreeSet<Seq>,
+}
+
+const SNAPSHOT_VERSION: u16 = 1;
+
+impl GroupContexts {
+    /// A group without contexts and without history.
+    pub fn new(group: GroupId, factories: Arc<Factories>, history: Arc<dyn History>, gate: Arc<dyn Gate>) -> Self {
+        Self {
+            group,
+            factories,
+            history,
+            gate,
+            slots: BTreeMap::new(),
+            applied: Position::default(),
+            time_ms: 0,
+            repeats: Repeats::default(),
+            outbox: Outbox::default(),
+            kept: BTreeSet::new(),
+            serving: false,
+        }
+    }
+
+    /// Replaces the whole state by a snapshot's; on error nothing was changed.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), BadSnapshot> {
+        let bad = |e: String| BadSnapshot(e);
+        let snapshot: Snapshot = codec::decode_state(bytes).map_err(|e| bad(e.to_string()))?;
+        if snapshot.version != SNAPSHOT_VERSION {
+            return Err(bad(format!("version {} is not known here", snapshot.version)));
+        }
+        let mut slots = BTreeMap::new();
+        for (context, kind, state) in snapshot.contexts {
+            let factory = self.factories.get(&kind).ok_or_else(|| bad(format!("no factory for {kind:?}")))?;
+            let machine = factory.restore(self.env(context, kind), &Bytes::from(state))?;
+            slots.insert(context, Slot { kind, machine });
+        }
+        for slot in self.slots.values_mut() {
+            slot.machine.serving(false);
+        }
+        self.slots = slots;
+        self.applied = snapshot.applied;
+        self.time_ms = snapshot.time_ms;
+        self.repeats = snapshot.repeats;
+        self.outbox = snapshot.outbox;
+        self.kept = snapshot.kept;
+        let serving = self.serving;
+        self.slots.values_mut().for_each(|s| s.machine.serving(serving));
+        Ok(())
+    }
+
+    /// The whole state but for bodies of kept records.
+    pub fn snapshot(&self) -> Result<Bytes, codec::CodecError> {
+        let contexts = self.slots.iter().map(|(id, s)| (*id, s.kind, s.machine.snapshot().to_vec())).collect();
+        codec::encode_state(&Snapshot {
+            version: SNAPSHOT_VERSION,
+            applied: self.applied,
+            time_ms: self.time_ms,
+            contexts,
+            repeats: self.repeats.clone(),
+            outbox: self.outbox.clone(),
+            kept: self.kept.clone(),
+        })
+    }
+
+    fn env(&self, context: ContextId, kind: ContextKind) -> Env {
+        Env { group: self.group, context, kind, history: self.history.clone(), gate: self.gate.clone() }
+    }
+
+    /// The last applied record's position.
+    pub fn applied(&self) -> Position {
+        self.applied
+    }
+    /// The log's own time: the largest of any applied record.
+    pub fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+    /// Is the context here?
+    pub fn contains(&self, context: ContextId) -> bool {
+        self.slots.contains_key(&context)
+    }
+    /// The contexts and their kinds.
+    pub fn contexts(&self) -> impl Iterator<Item = (ContextId, ContextKind)> + '_ {
+        self.slots.iter().map(|(id, s)| (*id, s.kind))
+    }
+    /// Records whose bodies are needed.
+    pub fn kept(&self) -> &BTreeSet<Seq> {
+        &self.kept
+    }
+    /// Effects that wait.
+    pub fn outbox_len(&self) -> usize {
+        self.outbox.len()
+    }
+    /// First effects of every lane.
+    pub fn outbox_heads(&self) -> impl Iterator<Item = (Lane, EffectId, Effect)> + '_ {
+        self.outbox.heads()
+    }
+    /// Does anything wait for delivery?
+    pub fn outbox_is_empty(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    /// The node begins or stops to serve the group.
+    pub fn serve(&mut self, primary: bool) {
+        if self.serving != primary {
+            self.serving = primary;
+            self.slots.values_mut().for_each(|s| s.machine.serving(primary));
+        }
+    }
+
+    /// Looks at an operation before it gets a place in the log.
+    pub fn admit(&self, context: ContextId, now_ms: u64, op: &Op, repeat: Option<&RepeatKey>) -> Result<(), Admission> {
+        let slot = self.slots.get(&context).ok_or(Admission::NoContext)?;
+        if let Some(key) = repeat {
+            if let Some(answer) = self.repeats.answer(key) {
+                return Err(Admission::Repeated(answer));
+            }
+            let now = now_ms.max(self.time_ms);
+            let window = now..=now + REPEAT_WINDOW_MS_MAX;
+            if !window.contains(&key.expires_ms) || self.repeats.len() >= REPEATS_MAX {
+                return Err(Admission::RepeatWindow);
+            }
+        }
+        slot.machine.admit(now_ms, op).map_err(Admission::Refused)
+    }
+
+    /// When the next timer of any context is due, in log time, and whose it is.
+    pub fn next_timer(&self) -> Option<(u64, ContextId)> {
+        self.slots.iter().filter_map(|(id, s)| Some((s.machine.next_timer()?, *id))).min()
+    }
+
+    /// Applies the next committed record.
+    pub fn apply(&mut self, record: &Record) -> Applied {
+        assert!(record.seq() == self.applied.seq.next(), "records are applied in order, each once");
+        self.applied = Position { epoch: record.epoch(), seq: record.seq() };
+        self.time_ms = self.time_ms.max(record.time_ms());
+        let mut applied = Applied::default();
+        match record.kind() {
+            RecordKind::Noop | RecordKind::DeleteContext => {}
+            RecordKind::OutboxCursor => {
+                // A cursor that cannot be read moves nothing: effects are then delivered again, which is allowed.
+                let ids: Vec<EffectId> = codec::decode(&record.head()).unwrap_or_default();
+                ids.into_iter().for_each(|id| self.outbox.delivered(id));
+            }
+            RecordKind::Timers => {
+                let mut outcome = Outcome::default();
+                if let Some(slot) = self.slots.get_mut(&record.context()) {
+                    slot.machine.run_timers(record, &mut outcome);
+                }
+                self.repeats.expire(self.time_ms);
+                self.absorb(record, outcome, &mut applied);
+            }
+            RecordKind::CreateContext | RecordKind::Operation => self.apply_operation(record, &mut applied),
+        }
+        applied
+    }
+
+    fn apply_operation(&mut self, record: &Record, applied: &mut Applied) {
+        let creates = record.kind() == RecordKind::CreateContext;
+        // The primary built the head; one that cannot be read was never acknowledged by anybody.
+        let Ok(head) = OpHead::decode(&record.head(), creates) else { return };
+        let context = record.context();
+        if let Some(kind) = head.create
+            && !self.slots.contains_key(&context)
+            && let Some(factory) = self.factories.get(&kind)
+        {
+            let mut machine = factory.create(self.env(context, kind));
+            machine.serving(self.serving);
+            self.slots.insert(context, Slot { kind, machine });
+        }
+        if let Some(answer) = head.repeat.as_ref().and_then(|key| self.repeats.answer(key)) {
+            // I3: the same repeatable request got into the log twice (two hosts, a retry in flight): applied once.
+            applied.answer = Some(answer);
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(&context) else { return };
+        let mut outcome = Outcome::default();
+        let answer = slot.machine.apply(record, &Op { head: head.head, body: record.body() }, &mut outcome);
+        if let Some(key) = head.repeat {
+            self.repeats.expire(self.time_ms);
+            self.repeats.insert(key, &answer);
+        }
+        applied.answer = Some(answer);
+        self.absorb(record, outcome, applied);
+    }
+
+    fn absorb(&mut self, record: &Record, outcome: Outcome, applied: &mut Applied) {
+        for (ordinal, effect) in outcome.effects.iter().enumerate() {
+            let id = EffectId { context: record.context(), seq: record.seq(), ordinal: ordinal as u32 };
+            self.outbox.push(id, effect);
+        }
+        if outcome.keep {
+            self.kept.insert(record.seq());
+        }
+        for seq in &outcome.released {
+            self.kept.remove(seq);
+        }
+        applied.keep = outcome.keep;
+        applied.released = outcome.released;
+        applied.finished = outcome.finished.then(|| record.context());
+    }
+
+    /// The directory has removed a context: its machine goes. Returns whether effects of it still wait.
+    pub fn remove(&mut self, context: ContextId) -> bool {
+        if let Some(mut slot) = self.slots.remove(&context) {
+            slot.machine.serving(false);
+        }
+        self.outbox.lanes_of(context) > 0
+    }
+}
