@@ -65,6 +65,8 @@ impl Names {
             | "m2m:countryCode" => single("Text"),
             "STRING" => single("Text"),
             n if n.starts_with("STRING(") => single("Text"),
+            // A number (mgmtObj) or an address (flexContainer) in release 3, an object later.
+            "m2m:specializationType" => single("Any"),
             "m2m:contentInfo" => single("ContentInfo"),
             "xs:boolean" | "boolean" => single("Bool"),
             "xs:nonNegativeInteger" | "nonNegInteger" | "nonNegInteger>" | "xs:unsignedLong" | "unsignedLong" => {

@@ -1,4 +1,4 @@
-//! The attributes of one resource: a small map sorted by name, compact in memory and in snapshots.
+//! The attributes of one resource: a small map sorted by name, compact in memory and (`codec.rs`) in snapshots.
 
 use crate::tables::AttrId;
 use crate::value::Value;
@@ -65,14 +65,6 @@ impl Attributes {
     /// Gives spare memory back; call it once the resource is complete.
     pub fn shrink(&mut self) {
         self.0.shrink_to_fit();
-    }
-    /// Appends the encoding that snapshots and records hold.
-    pub fn encode(&self, _out: &mut Vec<u8>) {
-        unimplemented!()
-    }
-    /// Reads one encoding from the front of `bytes` and moves `bytes` past it.
-    pub fn decode(_bytes: &mut &[u8]) -> Result<Self, BadAttributes> {
-        unimplemented!()
     }
 }
 

@@ -6,11 +6,13 @@
 pub mod access;
 pub mod address;
 pub mod attributes;
+mod codec;
 pub mod content_info;
 pub mod duration;
 pub mod filter;
 pub mod http_binding;
 pub mod id;
+mod json;
 pub mod limits;
 pub mod notification;
 pub mod operation;
@@ -22,6 +24,7 @@ pub mod rsc;
 pub mod schedule;
 pub mod tables;
 pub mod time;
+mod typed;
 pub mod value;
 pub mod view;
 
