@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use onemec_wire::{Member, NodeId};
+use onemec_wire::Member;
 
-use super::{LeaseMessage, LeaseTiming, Term};
+use super::{LeaseMessage, LeaseTiming, Term, VoterId};
 use crate::time::Mono;
 
 /// How many requests may wait for a round; more than one per node makes no sense.
 const WAITING_MAX: usize = 4_096;
+/// A burial that was refused is not proposed again for so many lengths of a lease.
+const BURIAL_PAUSE_LEASES: u32 = 10;
 /// A round that is not confirmed within this share of a lease is given up and begun anew.
 const ROUND_PATIENCE_DIVISOR: u32 = 6;
 
@@ -18,7 +20,7 @@ pub struct LeaderView {
     /// Its term.
     pub term: Term,
     /// All voters, itself included. During a change of membership: every configuration, each needs its own quorum.
-    pub configurations: Vec<BTreeSet<NodeId>>,
+    pub configurations: Vec<BTreeSet<VoterId>>,
     /// It has applied the first entry of its term: everything committed before is known to it (rule 1).
     pub ready: bool,
 }
@@ -27,7 +29,7 @@ pub struct LeaderView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GrantorOutput {
     /// Send to this voter.
-    ToVoter(NodeId, LeaseMessage),
+    ToVoter(VoterId, LeaseMessage),
     /// Send to this boot.
     ToHolder(Member, LeaseMessage),
     /// Propose `NodeDead` for this boot.
@@ -38,7 +40,7 @@ pub enum GrantorOutput {
 struct Round {
     number: u64,
     began: Mono,
-    confirmed: BTreeSet<NodeId>,
+    confirmed: BTreeSet<VoterId>,
     /// Requests that arrived before the round began.
     requests: Vec<(Member, u64)>,
 }
@@ -48,22 +50,25 @@ struct Round {
 /// Legal order: `lead` when leadership or membership changes (with `None` when it is lost), then anything.
 #[derive(Debug, Clone)]
 pub struct Grantor {
-    me: NodeId,
     timing: LeaseTiming,
     view: Option<LeaderView>,
     elected_at: Mono,
     rounds: u64,
     round: Option<Round>,
     waiting: Vec<(Member, u64)>,
+    /// Last grant of each boot.
     granted_at: BTreeMap<Member, Mono>,
+    /// From when on the silence of each boot counts, if it had no grant since.
+    silent_from: BTreeMap<Member, Mono>,
+    /// The boots that were up at the beginning of this term were looked at.
+    looked: bool,
     proposed_dead: BTreeMap<Member, Mono>,
 }
 
 impl Grantor {
     /// A grantor that does not lead.
-    pub fn new(me: NodeId, timing: LeaseTiming) -> Self {
+    pub fn new(timing: LeaseTiming) -> Self {
         Self {
-            me,
             timing,
             view: None,
             elected_at: Mono(0),
@@ -71,6 +76,8 @@ impl Grantor {
             round: None,
             waiting: Vec::new(),
             granted_at: BTreeMap::new(),
+            silent_from: BTreeMap::new(),
+            looked: false,
             proposed_dead: BTreeMap::new(),
         }
     }
@@ -84,6 +91,8 @@ impl Grantor {
         if !same_term {
             self.elected_at = now;
             self.granted_at.clear();
+            self.silent_from.clear();
+            self.looked = false;
             self.proposed_dead.clear();
             self.waiting.clear();
         }
@@ -112,14 +121,14 @@ impl Grantor {
     }
 
     /// A voter confirmed a round.
-    pub fn confirmed(&mut self, now: Mono, voter: NodeId, term: Term, number: u64, out: &mut Vec<GrantorOutput>) {
+    pub fn confirmed(&mut self, now: Mono, voter: VoterId, term: Term, number: u64, out: &mut Vec<GrantorOutput>) {
         let Some(view) = &self.view else { return };
         let Some(round) = &mut self.round else { return };
         if view.term != term || round.number != number {
             return;
         }
         round.confirmed.insert(voter);
-        let quorum = |voters: &BTreeSet<NodeId>| {
+        let quorum = |voters: &BTreeSet<VoterId>| {
             voters.iter().filter(|v| round.confirmed.contains(v)).count() * 2 > voters.len()
         };
         if !view.configurations.iter().all(quorum) {
@@ -137,9 +146,11 @@ impl Grantor {
     }
 
     /// The directory refused to bury `member` (the brake on mass deaths): it may have leases again. Only for a proposal whose
-    /// outcome is known; an unknown one may still be applied.
-    pub fn burial_refused(&mut self, member: Member) {
+    /// outcome is known; an unknown one may still be applied. It is not proposed again before [`BURIAL_PAUSE_LEASES`]
+    /// have passed: each proposal is an entry in Raft's log.
+    pub fn burial_refused(&mut self, now: Mono, member: Member) {
         self.proposed_dead.remove(&member);
+        self.silent_from.insert(member, now + self.timing.lease * BURIAL_PAUSE_LEASES);
     }
 
     /// Finds the dead among `live` and renews a round that nobody answered. Call it every few milliseconds.
@@ -158,10 +169,15 @@ impl Grantor {
         }
         self.begin_round(now, out);
 
+        // A boot that was up when this term began may hold a lease of the former leader's: its silence counts from the
+        // election. One that came up later has had no time to ask: its silence counts from now.
+        let silent_from = if self.looked { now } else { self.elected_at };
+        self.looked = true;
         let mut alive = BTreeSet::new();
         for member in live {
             alive.insert(member);
-            let last = self.granted_at.get(&member).copied().unwrap_or(self.elected_at).max(self.elected_at);
+            let from = *self.silent_from.entry(member).or_insert(silent_from);
+            let last = self.granted_at.get(&member).copied().unwrap_or(from).max(from);
             if now.since(last) <= self.timing.dead_after() {
                 continue;
             }
@@ -173,6 +189,7 @@ impl Grantor {
             }
         }
         self.granted_at.retain(|m, _| alive.contains(m));
+        self.silent_from.retain(|m, _| alive.contains(m));
         self.proposed_dead.retain(|m, _| alive.contains(m));
     }
 
@@ -183,17 +200,12 @@ impl Grantor {
         }
         self.rounds += 1;
         let (term, number) = (view.term, self.rounds);
-        let voters: BTreeSet<NodeId> = view.configurations.iter().flatten().copied().collect();
+        let voters: BTreeSet<VoterId> = view.configurations.iter().flatten().copied().collect();
         self.round =
             Some(Round { number, began: now, confirmed: BTreeSet::new(), requests: std::mem::take(&mut self.waiting) });
         // This node's own vote cell is asked like any other's: it may have voted for somebody else meanwhile.
         for voter in voters {
             out.push(GrantorOutput::ToVoter(voter, LeaseMessage::Round { term, round: number }));
         }
-    }
-
-    /// This node.
-    pub fn me(&self) -> NodeId {
-        self.me
     }
 }

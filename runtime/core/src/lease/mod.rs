@@ -12,10 +12,13 @@ mod grantor;
 mod holder;
 mod vote;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use onemec_wire::{Member, NodeId};
+use onemec_wire::Member;
 
 pub use self::grantor::{Grantor, GrantorOutput, LeaderView};
 pub use self::holder::{Holder, LeaseState};
@@ -53,6 +56,11 @@ pub struct Term {
     pub leader: u64,
 }
 
+/// A voter: Raft's id of its store, not of its node. A node that lost its store has forgotten what it voted for; its new
+/// store has another id, and must not confirm in the name of the old one (rule 14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
+pub struct VoterId(pub u64);
+
 /// Messages of the lease protocol; they travel as datagrams, may be lost, doubled and late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum LeaseMessage {
@@ -73,7 +81,7 @@ pub enum LeaseMessage {
     /// Voter to leader: nothing newer at this moment.
     Confirm {
         /// The voter.
-        voter: NodeId,
+        voter: VoterId,
         /// As asked.
         term: Term,
         /// As asked.

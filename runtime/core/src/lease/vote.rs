@@ -1,7 +1,6 @@
 //! The cell in which a voter keeps the newest term that it ever voted for.
 
-use super::{LeaseMessage, Term};
-use onemec_wire::NodeId;
+use super::{LeaseMessage, Term, VoterId};
 
 /// Updated inside `save_vote`, before the vote leaves the node, so that rounds never wait for Raft's own loop, which waits
 /// for the disk (rule 1).
@@ -24,7 +23,7 @@ impl VoteCell {
         self.newest
     }
     /// Answers a round: only if nothing newer was voted for.
-    pub fn confirm(&self, me: NodeId, term: Term, round: u64) -> Option<LeaseMessage> {
+    pub fn confirm(&self, me: VoterId, term: Term, round: u64) -> Option<LeaseMessage> {
         (term.term >= self.newest.term && (term.term > self.newest.term || term.leader == self.newest.leader))
             .then_some(LeaseMessage::Confirm { voter: me, term, round })
     }

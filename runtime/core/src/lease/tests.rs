@@ -1,0 +1,85 @@
+//! Regression tests: each begins with the story of its bug.
+
+use std::collections::BTreeSet;
+
+use onemec_wire::Member;
+
+use super::*;
+use crate::time::Mono;
+
+const TIMING: LeaseTiming = LeaseTiming::ONE_SITE;
+const TERM: Term = Term { term: 5, leader: 1 };
+
+fn leader(voters: &[u64]) -> Grantor {
+    let mut grantor = Grantor::new(TIMING);
+    let voters: BTreeSet<VoterId> = voters.iter().copied().map(VoterId).collect();
+    grantor.lead(Mono::from_ms(0), Some(LeaderView { term: TERM, configurations: vec![voters], ready: true }));
+    grantor
+}
+
+fn burials(out: &[GrantorOutput]) -> usize {
+    out.iter().filter(|o| matches!(o, GrantorOutput::ProposeDead(_))).count()
+}
+
+/// A node that came up long after the election had no grant yet, so that the time since the election counted as its
+/// silence, and it was buried before it could ask.
+#[test]
+fn a_boot_that_has_just_come_up_is_given_time_to_ask() {
+    let mut grantor = leader(&[1, 2, 3]);
+    let (mut out, old, new) = (Vec::new(), Member::new(1, 1), Member::new(9, 1));
+    grantor.tick(Mono::from_ms(1), [old].into_iter(), &mut out);
+    assert_eq!(out, []);
+    grantor.tick(Mono::from_ms(10_000), [new].into_iter(), &mut out);
+    assert_eq!(out, [], "it came up a moment ago");
+    grantor.tick(Mono::from_ms(10_400), [new].into_iter(), &mut out);
+    assert_eq!(out, [GrantorOutput::ProposeDead(new)], "it never asked");
+}
+
+/// What was up at the election and stays silent dies one lease after the election, not later.
+#[test]
+fn silence_since_before_the_election_counts_from_the_election() {
+    let mut grantor = leader(&[1, 2, 3]);
+    let (mut out, old) = (Vec::new(), Member::new(2, 1));
+    grantor.tick(Mono::from_ms(200), [old].into_iter(), &mut out);
+    grantor.tick(Mono::from_ms(316), [old].into_iter(), &mut out);
+    assert_eq!(burials(&out), 0, "1.02 L + 10 ms have not passed");
+    grantor.tick(Mono::from_ms(317), [old].into_iter(), &mut out);
+    assert_eq!(burials(&out), 1);
+}
+
+/// A burial that the brake on mass deaths refused was proposed again at every tick: hundreds of Raft entries a second.
+#[test]
+fn a_refused_burial_is_not_proposed_at_every_tick() {
+    let mut grantor = leader(&[1, 2, 3]);
+    let (mut out, silent) = (Vec::new(), Member::new(2, 1));
+    for ms in (0..3_000).step_by(5) {
+        let before = burials(&out);
+        grantor.tick(Mono::from_ms(ms), [silent].into_iter(), &mut out);
+        if burials(&out) > before {
+            grantor.burial_refused(Mono::from_ms(ms), silent);
+        }
+    }
+    assert_eq!(burials(&out), 1);
+    let mut granted = Vec::new();
+    grantor.request(Mono::from_ms(3_000), silent, 1, true, &mut granted);
+    assert!(!granted.is_empty(), "meanwhile it may ask for leases");
+}
+
+/// Voters were counted by node: after a voter had lost its store, the node, which had forgotten that its old store voted
+/// for a newer leader, confirmed rounds of the old leader in the lost store's name (rule 14).
+#[test]
+fn a_new_store_does_not_confirm_for_the_lost_one() {
+    let mut grantor = leader(&[1, 2, 3]);
+    let (mut out, me) = (Vec::new(), Member::new(1, 1));
+    grantor.request(Mono::from_ms(1), me, 1, true, &mut out);
+    out.clear();
+    grantor.confirmed(Mono::from_ms(2), VoterId(1), TERM, 1, &mut out);
+    let forgetful = VoteCell::default();
+    let Some(LeaseMessage::Confirm { voter, term, round }) = forgetful.confirm(VoterId(22), TERM, 1) else {
+        panic!("a cell without votes confirms");
+    };
+    grantor.confirmed(Mono::from_ms(3), voter, term, round, &mut out);
+    assert_eq!(out, [], "1 of 3 voters confirmed");
+    grantor.confirmed(Mono::from_ms(4), VoterId(3), TERM, 1, &mut out);
+    assert_eq!(out, [GrantorOutput::ToHolder(me, LeaseMessage::Grant { member: me, number: 1 })]);
+}
