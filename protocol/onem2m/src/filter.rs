@@ -1,9 +1,15 @@
 //! Filter criteria (TS-0004 6.3.5.8, 7.3.3.14, 7.3.3.17; TS-0001 8.1.2, 10.2.6).
 
-use crate::rsc::Refusal;
+mod compare;
+mod labels;
+mod matching;
+mod parse;
+mod search;
+
 use crate::tables::{AttrId, Ty};
 use crate::time::Timestamp;
-use crate::view::Tree;
+
+pub use search::Found;
 
 /// m2m:filterUsage
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -74,52 +80,26 @@ pub struct FilterCriteria {
     pub cfq: Option<String>,
 }
 
-/// What a search found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found<N> {
-    /// Matches in the order of the tree (parents before children).
-    pub nodes: Vec<N>,
-    /// There are more: `cnst` is partial and this is `cnot`, the offset at which to go on.
-    pub next_offset: Option<u32>,
+impl FilterUsage {
+    /// By number.
+    pub fn from_u8(n: u8) -> Option<Self> {
+        Some(match n {
+            1 => Self::Discovery,
+            2 => Self::Conditional,
+            3 => Self::IpeDiscovery,
+            4 => Self::DiscoveryBasedOperation,
+            _ => return None,
+        })
+    }
 }
 
-impl FilterCriteria {
-    /// Reads the JSON of `fc`.
-    pub fn from_json(_text: &str) -> Result<Self, Refusal> {
-        unimplemented!()
-    }
-    /// Writes the JSON of `fc`.
-    pub fn to_json(&self) -> String {
-        unimplemented!()
-    }
-    /// Adds one parameter of an HTTP query; false if it is none of filter criteria.
-    pub fn add_query(&mut self, _key: &str, _value: &str) -> Result<bool, Refusal> {
-        unimplemented!()
-    }
-    /// The HTTP query, without a leading `?`.
-    pub fn to_query(&self) -> String {
-        unimplemented!()
-    }
-    /// Whether any matching condition is given (else everything matches).
-    pub fn has_conditions(&self) -> bool {
-        unimplemented!()
-    }
-    /// What this CSE does not do: semantic and content filters (NOT_IMPLEMENTED).
-    pub fn check(&self) -> Result<(), Refusal> {
-        unimplemented!()
-    }
-    /// Whether `node` matches.
-    pub fn matches<T: Tree>(&self, _tree: &T, _node: &T::Node) -> bool {
-        unimplemented!()
-    }
-    /// Looks below `root` (not at it) down to `lvl`, in the order of the tree, for what matches and `visible` lets through;
-    /// what it hides is skipped but looked below. `lim` and `ofst` are applied, `arp` is the caller's.
-    pub fn search<T: Tree>(
-        &self,
-        _tree: &T,
-        _root: &T::Node,
-        _visible: &mut dyn FnMut(&T::Node) -> bool,
-    ) -> Found<T::Node> {
-        unimplemented!()
+impl FilterOperation {
+    /// By number.
+    pub fn from_u8(n: u8) -> Option<Self> {
+        Some(match n {
+            1 => Self::And,
+            2 => Self::Or,
+            _ => return None,
+        })
     }
 }

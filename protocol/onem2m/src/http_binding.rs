@@ -1,27 +1,66 @@
 //! HTTP binding (TS-0009): pure mapping between primitives and the `http` crate's types.
 
-use bytes::Bytes;
+mod media;
+mod request;
+mod response;
 
-use crate::request::{BadRequest, Request};
-use crate::response::Response;
+pub use request::{request_from_http, request_to_http};
+pub use response::{response_from_http, response_to_http};
+
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
+
+use crate::params::{self, bad};
 use crate::rsc::Refusal;
 
-/// Reads a request. The body has been received whole, within [`crate::limits::BODY_BYTES_MAX`].
-pub fn request_from_http(_head: &http::request::Parts, _body: Bytes) -> Result<Request, Box<BadRequest>> {
-    unimplemented!()
+macro_rules! headers {
+    ($($constant:ident = $name:literal;)*) => { $(const $constant: HeaderName = HeaderName::from_static($name);)* };
 }
 
-/// Writes a request to be sent to `authority` (`host:port`; becomes the Host header). The URI is origin-form.
-pub fn request_to_http(_request: &Request, _authority: &str) -> Result<http::Request<Bytes>, Refusal> {
-    unimplemented!()
+headers! {
+    ORIGIN = "x-m2m-origin";
+    RI = "x-m2m-ri";
+    OT = "x-m2m-ot";
+    RET = "x-m2m-ret";
+    RST = "x-m2m-rst";
+    OET = "x-m2m-oet";
+    RTU = "x-m2m-rtu";
+    EC = "x-m2m-ec";
+    GID = "x-m2m-gid";
+    AS = "x-m2m-as";
+    RVI = "x-m2m-rvi";
+    VSI = "x-m2m-vsi";
+    RSC = "x-m2m-rsc";
+    ATI = "x-m2m-ati";
+    CTS = "x-m2m-cts";
+    CTO = "x-m2m-cto";
+    ASRI = "x-m2m-asri";
 }
 
-/// Reads a response.
-pub fn response_from_http(_head: &http::response::Parts, _body: Bytes) -> Result<Response, Refusal> {
-    unimplemented!()
+/// The one value of a header.
+fn header(headers: &HeaderMap, name: HeaderName) -> Result<Option<String>, Refusal> {
+    let mut values = headers.get_all(&name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad(name.as_str(), "stands twice"));
+    }
+    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| bad(name.as_str(), "not UTF-8"))?;
+    params::bounded(name.as_str(), text.trim()).map(Some)
 }
 
-/// Writes a response. `location` becomes Content-Location (TS-0009 6.4.4): the address of what a CREATE made.
-pub fn response_to_http(_response: Response, _location: Option<&str>) -> http::Response<Bytes> {
-    unimplemented!()
+/// The parts of a header that are joined by `separator`.
+fn header_list(headers: &HeaderMap, name: HeaderName, separator: char) -> Result<Vec<String>, Refusal> {
+    let value = header(headers, name)?.unwrap_or_default();
+    Ok(value.split(separator).filter(|v| !v.is_empty()).map(str::to_owned).collect())
+}
+
+/// Sets a header; false if the value cannot stand in one (it came in another binding).
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) -> bool {
+    match HeaderValue::from_str(value) {
+        Ok(value) => {
+            headers.insert(name, value);
+            true
+        }
+        Err(_) => false,
+    }
 }

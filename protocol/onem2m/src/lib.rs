@@ -16,6 +16,8 @@ mod json;
 pub mod limits;
 pub mod notification;
 pub mod operation;
+mod params;
+mod primitive_json;
 pub mod representation;
 pub mod request;
 pub mod response;

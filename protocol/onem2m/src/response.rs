@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::json::ObjectWriter;
 use crate::operation::{ContentStatus, Release};
 use crate::request::Request;
 use crate::rsc::{Refusal, Rsc};
@@ -62,15 +63,11 @@ impl Response {
         Self::refusal(request.rqi.clone(), request.rvi, refusal)
     }
     /// A refusal for a request that could not be read.
-    pub fn refusal(_rqi: impl Into<String>, _rvi: Option<Release>, _refusal: &Refusal) -> Self {
-        unimplemented!()
-    }
-    /// Reads a whole JSON primitive. `pc` is a slice of `bytes`.
-    pub fn from_json(_bytes: &Bytes) -> Result<Self, Refusal> {
-        unimplemented!()
-    }
-    /// Writes a whole JSON primitive.
-    pub fn to_json(&self) -> Vec<u8> {
-        unimplemented!()
+    pub fn refusal(rqi: impl Into<String>, rvi: Option<Release>, refusal: &Refusal) -> Self {
+        let mut body = Vec::new();
+        let mut object = ObjectWriter::begin(&mut body);
+        object.text("m2m:dbg", &refusal.debug);
+        object.end();
+        Self { pc: Some(body.into()), ..Self::new(refusal.rsc, rqi, rvi) }
     }
 }

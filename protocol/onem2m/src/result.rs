@@ -3,7 +3,7 @@
 use crate::filter::FilterCriteria;
 use crate::operation::{IdFormat, Operation, ResultContent};
 use crate::rsc::Refusal;
-use crate::tables::AttrId;
+use crate::tables::{AttrId, RESULT_CONTENT, Validity};
 use crate::view::{Resource, Tree};
 
 /// Rendered content.
@@ -29,8 +29,20 @@ pub struct Wanted<'a> {
 }
 
 /// Whether the operation may have this result content; `discovery` for a RETRIEVE with `fu` = 1. BAD_REQUEST if not.
-pub fn check(_operation: Operation, _discovery: bool, _rcn: ResultContent) -> Result<(), Refusal> {
-    unimplemented!()
+pub fn check(operation: Operation, discovery: bool, rcn: ResultContent) -> Result<(), Refusal> {
+    let row = RESULT_CONTENT.iter().find(|row| row.rcn == rcn as u8);
+    let validity = row.map_or(Validity::Invalid, |row| match operation {
+        Operation::Create => row.create,
+        Operation::Retrieve if discovery => row.discovery,
+        Operation::Retrieve => row.retrieve,
+        Operation::Update => row.update,
+        Operation::Delete => row.delete,
+        Operation::Notify => Validity::Invalid,
+    });
+    match validity {
+        Validity::Invalid => Err(Refusal::bad_request(format!("rcn: {} is not valid here", rcn as u8))),
+        Validity::Valid | Validity::Default => Ok(()),
+    }
 }
 
 /// Writes `{"m2m:cnt":{...}}`; of the attributes only `only`, if it names any.
