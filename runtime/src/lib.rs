@@ -1,3 +1,4 @@
 //! The node: transport, membership, directory, contexts, storage, supervision.
 
 pub mod pki;
+pub mod store;
