@@ -1,0 +1,312 @@
+//! Operations on a context and what it answers: the control parts of records and answers (bincode, in field order; a new
+//! field goes to the end of a new variant).
+//!
+//! A machine may not look beyond its own context. Where a decision needs something from outside (a policy that lies in
+//! another context, whether a notification target agreed), it answers [`Reply::Needs`]; the front door fetches that,
+//! puts it into the operation as [`Facts`] and asks again. So the facts lie in the record, and every replica decides alike.
+
+use bytes::Bytes;
+use onemec_core::context::{Answer, Op};
+use onemec_onem2m::{CseIdentity, Refusal, Rsc};
+use onemec_wire::{ContextId, Seq};
+
+use crate::tree::Target;
+
+/// An operation; the record's body holds the client's bytes.
+#[derive(Debug, Clone, PartialEq, bincode::Encode, bincode::Decode)]
+pub enum TreeOp {
+    /// First operation of an AE's context. Body: the representation as the client sent it.
+    BeginAe(BeginAe),
+    /// First operation of the context of a CSEBase. Body: encoded attributes.
+    BeginBase(Home),
+    /// New attributes of a CSEBase (points of access). Body: encoded attributes.
+    SetBase(Home),
+    /// A request primitive.
+    Write(Box<Write>),
+    /// A notification of this subscription was delivered: counts down `exc`.
+    Notified(Seq),
+}
+
+/// Registration of an AE.
+#[derive(Debug, Clone, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct BeginAe {
+    /// AE-ID stem: `ri` and `aei`.
+    pub stem: String,
+    /// `rn`.
+    pub name: String,
+    /// The registrar.
+    pub home: Home,
+    /// Result content.
+    pub rcn: u8,
+}
+
+/// The CSE where a context is at home when an operation is made.
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Home {
+    /// `csi`, with its slash.
+    pub cse_id: String,
+    /// `rn` of the CSEBase.
+    pub base_name: String,
+    /// The service provider's FQDN.
+    pub sp_id: String,
+}
+
+impl Home {
+    /// As the protocol crate wants it.
+    pub fn identity(&self) -> CseIdentity {
+        CseIdentity {
+            base_name: self.base_name.as_str().into(),
+            cse_id: self.cse_id.as_str().into(),
+            sp_id: self.sp_id.as_str().into(),
+        }
+    }
+}
+
+impl From<&CseIdentity> for Home {
+    fn from(me: &CseIdentity) -> Self {
+        Self { cse_id: me.cse_id.to_string(), base_name: me.base_name.to_string(), sp_id: me.sp_id.to_string() }
+    }
+}
+
+/// What a write does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum Action {
+    /// CREATE of a resource of this type below the target.
+    Create(u16),
+    /// UPDATE of the target.
+    Update,
+    /// DELETE of the target.
+    Delete,
+}
+
+/// CREATE, UPDATE or DELETE.
+#[derive(Debug, Clone, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct Write {
+    /// What to do.
+    pub action: Action,
+    /// To which resource.
+    pub target: Target,
+    /// Who asks.
+    pub who: Who,
+    /// Where the context is at home.
+    pub home: Home,
+    /// Result content.
+    pub rcn: u8,
+    /// `fc` as JSON.
+    pub filter: Option<String>,
+    /// Unstructured addresses in the result (`drt` 2).
+    pub unstructured: bool,
+    /// `rn` for a new resource whose representation has none.
+    pub name: Option<String>,
+    /// What the machine asked for.
+    pub facts: Facts,
+}
+
+/// An originator.
+#[derive(Debug, Clone, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Who {
+    /// Its identifier in normal form (SP-relative in our domain).
+    pub id: String,
+    /// Other forms by which it is known: SP-relative identifiers from former registrars.
+    pub also: Vec<String>,
+    /// The context of the AE that it is.
+    pub context: Option<ContextId>,
+    /// It is registered with a CSE of this cluster.
+    pub registered: bool,
+    /// It proved who it is.
+    pub authenticated: bool,
+    /// The CSE itself, or an administrator: no access control.
+    pub trusted: bool,
+    /// Its address.
+    pub ip: Option<String>,
+}
+
+impl Who {
+    /// The CSE itself.
+    pub fn cse(me: &CseIdentity) -> Self {
+        Self {
+            id: me.cse_id.to_string(),
+            registered: true,
+            authenticated: true,
+            trusted: true,
+            ..Self::default()
+        }
+    }
+
+    /// All forms of its identifier.
+    pub fn forms(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.id.as_str()).chain(self.also.iter().map(String::as_str))
+    }
+}
+
+/// RETRIEVE or discovery, forwarded to where the context is served. The body is empty.
+#[derive(Debug, Clone, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct Read {
+    /// What to read.
+    pub target: Target,
+    /// Who asks.
+    pub who: Who,
+    /// Where the context is at home.
+    pub home: Home,
+    /// Result content.
+    pub rcn: u8,
+    /// `fc` as JSON.
+    pub filter: Option<String>,
+    /// Unstructured addresses in the result (`drt` 2).
+    pub unstructured: bool,
+    /// Partial retrieve: only these attributes.
+    pub attributes: Vec<String>,
+    /// What the reader asked for.
+    pub facts: Facts,
+}
+
+/// What a read asks for.
+#[derive(Debug, Clone, PartialEq, bincode::Encode, bincode::Decode)]
+pub enum ReadOp {
+    /// A request primitive.
+    Retrieve(Box<Read>),
+    /// Rules of an access control policy, for a decision in another context.
+    Policy(Target),
+    /// Type, members and points of access of a resource, for groups and notifications.
+    Facts(Target),
+    /// Who is subscribed to be asked about retrievals is not here: the group behind a fan-out point, if `who` may use it.
+    Group(Box<Read>, u8),
+}
+
+/// Facts from outside a context.
+#[derive(Debug, Clone, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Facts {
+    /// Access control policies by the address that was asked for.
+    pub policies: Vec<(String, Option<Policy>)>,
+    /// Whether the originator is in these groups.
+    pub groups: Vec<(String, bool)>,
+    /// Notification targets that agreed to their subscription.
+    pub verified: Vec<String>,
+    /// Types of these resources; `None`: cannot be reached.
+    pub types: Vec<(String, Option<u16>)>,
+}
+
+/// An access control policy as another context sees it.
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Policy {
+    /// Its unstructured resource id.
+    pub rid: String,
+    /// `pv` as JSON.
+    pub pv: String,
+    /// `pvs` as JSON.
+    pub pvs: String,
+}
+
+/// What a context needs to know before it can decide.
+#[derive(Debug, Clone, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Needs {
+    /// Access control policies by address.
+    pub policies: Vec<String>,
+    /// Groups: is the originator in them?
+    pub groups: Vec<String>,
+    /// Notification targets to be verified.
+    pub verify: Vec<String>,
+    /// The subscription that they are to be verified for: names below the CSEBase.
+    pub subscription: Vec<String>,
+    /// Resources whose types are needed.
+    pub types: Vec<String>,
+}
+
+impl Needs {
+    /// Nothing.
+    pub fn is_empty(&self) -> bool {
+        self.policies.is_empty() && self.groups.is_empty() && self.verify.is_empty() && self.types.is_empty()
+    }
+}
+
+/// The control part of an answer.
+#[derive(Debug, Clone, PartialEq, bincode::Encode, bincode::Decode)]
+pub enum Reply {
+    /// Done; the content is the answer's body (empty: none).
+    Done {
+        /// Status.
+        rsc: u16,
+        /// CSE-relative structured address of what was created.
+        created: Option<String>,
+        /// `cnot` of a partial result.
+        next_offset: Option<u32>,
+    },
+    /// Refused; nothing was changed.
+    Refused {
+        /// Status.
+        rsc: u16,
+        /// For the person who debugs the client.
+        debug: String,
+    },
+    /// Ask again with these facts; nothing was changed.
+    Needs(Needs),
+    /// What [`ReadOp::Policy`] asked for.
+    Policy(Option<Policy>),
+    /// What [`ReadOp::Facts`] asked for.
+    Facts(Option<ResourceFacts>),
+    /// What [`ReadOp::Group`] asked for.
+    Group(GroupFacts),
+}
+
+/// A resource as other contexts need to know it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct ResourceFacts {
+    /// Unstructured resource id.
+    pub rid: String,
+    /// Type.
+    pub ty: u16,
+    /// `poa` of an AE or CSE.
+    pub poa: Vec<String>,
+    /// `rr`.
+    pub reachable: bool,
+    /// `mid` of a group.
+    pub members: Vec<String>,
+}
+
+/// A group to fan out to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct GroupFacts {
+    /// Its unstructured resource id.
+    pub rid: String,
+    /// `mid`.
+    pub members: Vec<String>,
+}
+
+impl Reply {
+    /// An answer with this control part.
+    pub fn answer(&self, body: impl Into<Bytes>) -> Answer {
+        Answer { head: crate::codec::encode(self), body: body.into() }
+    }
+
+    /// A refusal.
+    pub fn refused(refusal: &Refusal) -> Self {
+        Self::Refused { rsc: refusal.rsc.0, debug: refusal.debug.clone() }
+    }
+
+    /// The control part of an answer; a damaged one is an internal error.
+    pub fn read(answer: &Answer) -> Self {
+        crate::codec::decode(&answer.head).unwrap_or_else(|| Self::Refused {
+            rsc: Rsc::INTERNAL_SERVER_ERROR.0,
+            debug: "the answer of the context cannot be read".into(),
+        })
+    }
+}
+
+impl TreeOp {
+    /// As the runtime takes it.
+    pub fn op(&self, body: Bytes) -> Op {
+        Op { head: crate::codec::encode(self), body }
+    }
+
+    /// From a record's head.
+    pub fn read(head: &[u8]) -> Option<Self> {
+        crate::codec::decode(head)
+    }
+}
+
+impl ReadOp {
+    /// As the runtime takes it.
+    pub fn op(&self) -> Op {
+        Op { head: crate::codec::encode(self), body: Bytes::new() }
+    }
+}

@@ -1,0 +1,13 @@
+//! An in-memory cluster behind the [`Contexts`] trait, for tests of actors: every node has its own factories and clock
+//! view, contexts have a sequential log, kept records, timers and an outbox, and can be moved. Nothing is replicated and
+//! nothing survives the process.
+//!
+//! [`Contexts`]: onemec_core::context::Contexts
+
+mod cluster;
+mod node;
+mod outbox;
+mod slot;
+
+pub use cluster::{Clock, MemoryCluster};
+pub use node::MemoryNode;
