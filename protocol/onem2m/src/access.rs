@@ -4,8 +4,13 @@ use std::net::IpAddr;
 
 use crate::id::CseIdentity;
 use crate::operation::Operation;
-use crate::rsc::Refusal;
 use crate::tables::Ty;
+
+mod ip;
+mod parse;
+mod rules;
+
+pub use rules::Rules;
 
 /// Operations as a sum of bits (`acop`): C 1, R 2, U 4, D 8, N 16, discovery 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,31 +68,31 @@ impl Groups for () {
     }
 }
 
-/// A set of access control rules (`pv`, `pvs`): m2m:setOfAcrs.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Rules(Vec<Rule>);
-
-/// One access control rule. A list that is `None` sets no condition.
-#[derive(Debug, Clone, PartialEq)]
-struct Rule {}
-
-impl Rules {
-    /// Reads the JSON of `pv` or `pvs` (`{"acr":[...]}`).
-    pub fn from_json(_text: &str) -> Result<Self, Refusal> {
-        unimplemented!()
-    }
-    /// Whether there is none: `pvs` must have one (TS-0004 7.4.2.2).
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-    /// Whether any rule grants the attempt.
-    pub fn grant(&self, _attempt: &Attempt<'_>, _me: &CseIdentity, _groups: &dyn Groups) -> bool {
-        unimplemented!()
-    }
-}
-
 /// Who has access to a resource whose type has `acpi` but that has none (TS-0001 9.6.1.3.2): its custodian, if it has one,
 /// else its creator.
 pub fn owner_grants(originator: &str, creator: Option<&str>, custodian: Option<&str>, me: &CseIdentity) -> bool {
     custodian.or(creator).is_some_and(|owner| me.normal_id(owner) == me.normal_id(originator))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ts0001_9_6_1_3_2_without_acpi_the_creator_or_the_custodian_has_access() {
+        let me = CseIdentity { base_name: "b".into(), cse_id: "/cse-1".into(), sp_id: "sp".into() };
+        assert!(owner_grants("C1", Some("/cse-1/C1"), None, &me));
+        assert!(!owner_grants("C2", Some("C1"), None, &me));
+        assert!(!owner_grants("C1", None, None, &me));
+        assert!(owner_grants("C2", Some("C1"), Some("C2"), &me));
+        assert!(!owner_grants("C1", Some("C1"), Some("C2"), &me));
+    }
+
+    #[test]
+    fn ts0004_6_3_4_2_29_operation_bits() {
+        let bits: Vec<u8> = (1..=5).map(|n| Operations::from(Operation::from_u8(n).unwrap()).0).collect();
+        assert_eq!(bits, [1, 2, 4, 8, 16]);
+        assert!(Operations::ALL.contains(Operations::DISCOVERY));
+        assert!(!Operations(31).contains(Operations::DISCOVERY));
+    }
 }

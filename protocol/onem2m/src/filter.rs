@@ -9,6 +9,7 @@ mod search;
 use crate::tables::{AttrId, Ty};
 use crate::time::Timestamp;
 
+pub(crate) use compare::like;
 pub use search::Found;
 
 /// m2m:filterUsage
