@@ -1,0 +1,168 @@
+//! Bodies of the services CALL and MOVE: what nodes ask of each other about contexts and groups. Payloads travel as
+//! attachments: the operation's head and body, the answer's head and body, in this order.
+
+use onemec_core::context::{ContextKind, Key, RepeatKey};
+use onemec_core::directory::ContextSpec;
+use onemec_core::group::Position;
+use onemec_wire::codec::{Decode, Encode};
+use onemec_wire::{ContextId, Epoch, GroupId, NodeId, Seq};
+
+/// How often a call may be forwarded (rule 11).
+pub const HOPS_MAX: u8 = 3;
+
+/// CALL: ask.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum CallBody {
+    /// Run an operation (its attachments) on a context.
+    Write {
+        /// The context.
+        context: ContextId,
+        /// The epoch of its group as the sender knows it.
+        epoch: Epoch,
+        /// Forwarded so often.
+        hops: u8,
+        /// Set for repeatable requests.
+        repeat: Option<RepeatKey>,
+    },
+    /// Read from a context.
+    Read {
+        /// The context.
+        context: ContextId,
+        /// The epoch of its group as the sender knows it.
+        epoch: Epoch,
+        /// Forwarded so often.
+        hops: u8,
+    },
+    /// Create a context inside a group that the receiver leads.
+    CreateIn {
+        /// The group.
+        group: GroupId,
+        /// The context.
+        spec: ContextSpec,
+        /// Set for repeatable requests.
+        repeat: Option<RepeatKey>,
+    },
+}
+
+/// CALL: reply.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum CallReply {
+    /// The answer is attached.
+    Answer,
+    /// The context was created; its first answer is attached.
+    Created(ContextId),
+    /// A key is taken.
+    KeyTaken {
+        /// Which.
+        key: Key,
+        /// By whom.
+        holder: ContextId,
+    },
+    /// Never applied; try again (503).
+    NotApplied {
+        /// Why.
+        reason: String,
+        /// When trying again makes sense.
+        retry_ms: u32,
+    },
+    /// It may still be applied (504).
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+    /// The receiver is not primary: it knows of this one.
+    NotHere {
+        /// The primary.
+        primary: NodeId,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// The receiver has never heard of the context.
+    NotFound,
+    /// The context was deleted.
+    Deleted,
+    /// The repeat mark cannot be honoured.
+    RepeatWindow,
+}
+
+/// MOVE: ask.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum MoveBody {
+    /// To the primary: move this group to `target`.
+    Order {
+        /// The group.
+        group: GroupId,
+        /// The node that takes over.
+        target: NodeId,
+        /// Why: goes into the record of the move.
+        reason: String,
+        /// Catching up may take so long.
+        catch_up_ms: u32,
+    },
+    /// To the target: would you take it?
+    Admit {
+        /// The group.
+        group: GroupId,
+        /// Its contexts and their kinds.
+        contexts: Vec<(ContextId, ContextKind)>,
+        /// Bytes of history that will come.
+        history_bytes: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// MOVE: reply.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum MoveReply {
+    /// The move is done.
+    Moved(MoveTimes),
+    /// The target takes it.
+    Admitted,
+    /// No, and why.
+    Refused {
+        /// A short word for machines, for example `target-dead`.
+        code: String,
+        /// A sentence for people.
+        reason: String,
+    },
+}
+
+/// How long the states of a move took, in microseconds (row H10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode, serde::Serialize, serde::Deserialize)]
+pub struct MoveTimes {
+    /// From the order to the freeze: admission, history, tail. The source serves on.
+    pub prepare_us: u64,
+    /// From the freeze to the applied transfer: operations are parked.
+    pub freeze_us: u64,
+    /// Operations that were parked and forwarded.
+    pub parked: u32,
+}
+
+/// Header of a transfer stream on MOVE: a snapshot, then kept records, each as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct HistoryHeader {
+    /// The group.
+    pub group: GroupId,
+    /// The primary's epoch.
+    pub epoch: Epoch,
+    /// Where the snapshot was taken.
+    pub base: Position,
+    /// Bytes of the snapshot, which comes first.
+    pub snapshot_bytes: u64,
+    /// crc32c of the snapshot.
+    pub snapshot_crc: u32,
+    /// Records that follow.
+    pub records: u64,
+    /// Bytes of these.
+    pub record_bytes: u64,
+}
+
+/// Status of a received history: the receiver holds it up to here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct HistoryHeld {
+    /// The position.
+    pub held: Position,
+    /// The last kept record.
+    pub last_kept: Seq,
+}

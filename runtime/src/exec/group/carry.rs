@@ -1,0 +1,164 @@
+//! Carries out what the machine decided, in order.
+
+use onemec_core::group::{Input, MoveFailure, Output};
+use onemec_core::time::Mono;
+use onemec_wire::{Epoch, Member, Seq};
+
+use super::commit::WriteReply;
+use super::{GroupExec, GroupMsg};
+use crate::exec::body::MoveTimes;
+
+impl GroupExec {
+    pub(super) fn carry_out(&mut self, now: Mono, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send { to, message } => self.env.net.send(to, message, Vec::new()),
+                Output::SendRecords { to, message, from, upto } => self.send_records(to, message, from, upto),
+                Output::SendHistory { to, epoch } => self.send_history(to, epoch),
+                Output::Truncate(seq) => self.truncate(seq),
+                Output::Store { from, sync } => self.store(from, sync),
+                Output::NoteEpoch(epoch) => {
+                    if let Err(e) = self.env.log.note_epoch(epoch) {
+                        tracing::error!(group = %self.group, "note epoch: {e}");
+                    }
+                }
+                Output::Committed(upto) => self.apply_upto(upto),
+                Output::Gate { epoch, open } => self.gate.set(epoch, open),
+                Output::Propose(command) => self.env.net.propose(self.group, command),
+                Output::Leading { primary, forward_to } => self.on_leading(now, primary, forward_to),
+                // Housekeeping does it after this step's outputs, so that records leave in order.
+                Output::Unpark => {}
+                Output::MoveEnded { id, result } => self.on_move_ended(now, id, result),
+                Output::MoveFrozen { id } => {
+                    if let Some(m) = self.moving.as_mut().filter(|m| m.id == id) {
+                        m.frozen = Some(now);
+                    }
+                }
+                Output::ContextGone(context) => self.on_context_gone(context),
+                Output::Forget => self.forget(),
+            }
+        }
+    }
+
+    fn send_records(&mut self, to: Member, message: onemec_core::group::GroupMessage, from: Seq, upto: Seq) {
+        let mut records = Vec::with_capacity((upto.0 - from.0 + 1) as usize);
+        for seq in from.0..=upto.0 {
+            // A record that is gone (a snapshot overtook this replica) ends the run: the machine will ask again.
+            let Some(record) = self.env.log.record(Seq(seq)) else { break };
+            records.push(record.bytes().clone());
+        }
+        self.env.net.send(to, message, records);
+    }
+
+    fn send_history(&mut self, to: Member, epoch: Epoch) {
+        let base = self.contexts.applied();
+        match self.contexts.snapshot() {
+            Ok(snapshot) => {
+                self.sending.insert(to, base.seq);
+                let kept = self.contexts.kept().clone();
+                self.env.net.send_history(to, epoch, base, snapshot, kept, self.env.log.clone());
+            }
+            Err(e) => {
+                tracing::error!(group = %self.group, "snapshot: {e}");
+                (self.env.myself)(GroupMsg::HistorySent { to, held: None });
+            }
+        }
+    }
+
+    fn truncate(&mut self, after: Seq) {
+        let upto = self.replica.log().last();
+        let done = self.sync_done(upto.min(after));
+        if let Err(e) = self.env.log.truncate(after, done) {
+            tracing::error!(group = %self.group, "truncate: {e}");
+        }
+    }
+
+    fn store(&mut self, from: Seq, sync: bool) {
+        let new: Vec<_> = self.arrived.iter().filter(|r| r.seq() >= from).cloned().collect();
+        let upto = new.last().map_or(from, |r| r.seq());
+        let done = sync.then(|| self.sync_done(upto));
+        if let Err(e) = self.env.log.append(&new, done) {
+            // The machine believes that it holds them: a replica that cannot store must not acknowledge.
+            tracing::error!(group = %self.group, "store: {e}");
+            self.failed = true;
+        }
+    }
+
+    fn on_leading(&mut self, now: Mono, primary: bool, forward_to: Option<Member>) {
+        self.contexts.serve(primary);
+        self.delivering.clear();
+        self.backoff.clear();
+        self.delivered.clear();
+        self.delivered_in_log.clear();
+        self.timer_in_log = false;
+        if primary {
+            return;
+        }
+        // Rule 11: what is in the log may still be applied; what was parked was never replicated.
+        for w in self.waiting.drain(..) {
+            drop(w.reply.send(WriteReply::unknown("the group has another primary now")));
+        }
+        for h in self.held.drain(..) {
+            drop(h.reply.send(WriteReply::unknown("the group has another primary now")));
+        }
+        let epoch = self.replica.placement().map_or(Epoch(0), |p| p.epoch);
+        for (until, write) in self.parked.drain(..) {
+            match forward_to {
+                Some(target) if now < until.max(write.deadline) => (self.env.forward)(target.node, epoch, write),
+                _ => {
+                    let retry = self.env.limits.retry_after;
+                    drop(write.reply.send(WriteReply::not_applied("the group has another primary now", retry)));
+                }
+            }
+        }
+    }
+
+    pub(super) fn unpark(&mut self, now: Mono) {
+        for (_, write) in std::mem::take(&mut self.parked) {
+            self.on_write(now, write);
+        }
+    }
+
+    fn on_move_ended(&mut self, now: Mono, id: onemec_core::group::MoveId, result: Result<(), MoveFailure>) {
+        let Some(m) = self.moving.take_if(|m| m.id == id) else { return };
+        let micros = |from: Mono, to: Mono| to.since(from).as_micros() as u64;
+        let times = MoveTimes {
+            prepare_us: micros(m.ordered, m.frozen.unwrap_or(now)),
+            freeze_us: m.frozen.map_or(0, |f| micros(f, now)),
+            parked: m.parked,
+        };
+        drop(m.reply.send(result.map(|()| times)));
+    }
+
+    fn on_context_gone(&mut self, context: onemec_wire::ContextId) {
+        self.contexts.remove(context);
+        for h in self.held.extract_if(.., |h| h.until_gone == Some(context)) {
+            drop(h.reply.send(WriteReply::Answer(h.answer)));
+        }
+    }
+
+    /// The actor ends: nobody may be served from here any more.
+    pub fn close(&mut self) {
+        self.contexts.serve(false);
+        self.gate.set(Epoch(0), false);
+    }
+
+    fn forget(&mut self) {
+        self.contexts.serve(false);
+        for context in self.contexts.contexts().map(|(c, _)| c).collect::<Vec<_>>() {
+            self.on_context_gone(context);
+        }
+        if let Err(e) = self.env.log.forget() {
+            tracing::error!(group = %self.group, "forget: {e}");
+        }
+        self.forgotten = true;
+    }
+
+    pub(super) fn on_snapshot_saved(&mut self, now: Mono, base: Option<onemec_core::group::Position>) {
+        self.saving = false;
+        if let Some(base) = base {
+            self.snapshot_at = base;
+            self.step(now, Input::Rebased(base.seq));
+        }
+    }
+}

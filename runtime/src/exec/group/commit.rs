@@ -1,0 +1,122 @@
+//! The commit point moves: records are applied and answers leave.
+
+use std::time::Duration;
+
+use onemec_core::context::Answer;
+use onemec_core::group::Input;
+use onemec_core::time::Mono;
+use onemec_wire::{ContextId, Epoch, NodeId, Seq};
+
+use super::{GroupExec, Held, Waiting};
+
+/// The end of an operation, as its caller sees it (rule 11).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteReply {
+    /// Applied, or refused by the context.
+    Answer(Answer),
+    /// Withdrawn before it was replicated or forwarded.
+    NotApplied {
+        /// Why.
+        reason: String,
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
+    /// It may still be applied.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+    /// This node does not serve the group; it knows of this primary.
+    NotHere {
+        /// The primary.
+        primary: NodeId,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// No such context.
+    NotFound,
+    /// The context was deleted.
+    Deleted,
+    /// The repeat mark cannot be honoured.
+    RepeatWindow,
+}
+
+impl WriteReply {
+    pub(crate) fn not_applied(reason: impl Into<String>, retry_after: Duration) -> Self {
+        Self::NotApplied { reason: reason.into(), retry_after }
+    }
+    pub(crate) fn unknown(reason: impl Into<String>) -> Self {
+        Self::Unknown { reason: reason.into() }
+    }
+}
+
+impl GroupExec {
+    /// Rule 10: only what is committed is applied, and only what is applied is shown.
+    pub(super) fn apply_upto(&mut self, upto: Seq) {
+        while self.contexts.applied().seq < upto {
+            let seq = self.contexts.applied().seq.next();
+            let Some(record) = self.env.log.record(seq) else {
+                tracing::error!(group = %self.group, seq = seq.0, "a committed record is not in the store");
+                self.failed = true;
+                return;
+            };
+            let applied = self.contexts.apply(&record);
+            match record.kind() {
+                onemec_wire::RecordKind::Timers => self.timer_in_log = false,
+                onemec_wire::RecordKind::OutboxCursor => self.delivered_in_log.clear(),
+                _ => {}
+            }
+            if let Some(context) = applied.finished {
+                self.deferred.push_back(Input::Finished(context));
+            }
+            if self.waiting.front().is_some_and(|w| w.seq == seq)
+                && let Some(w) = self.waiting.pop_front()
+            {
+                let answer = applied.answer.unwrap_or_default();
+                self.answer(record.epoch(), w, answer, applied.finished);
+            }
+        }
+    }
+
+    fn answer(&mut self, epoch: Epoch, w: Waiting, answer: Answer, finished: Option<ContextId>) {
+        let held = Held {
+            answer,
+            deadline: w.deadline,
+            until_gone: finished,
+            epoch,
+            seq: w.seq,
+            context: w.context,
+            reply: w.reply,
+        };
+        // Rule 2: an acknowledgement checks the lease; rule 13: a deletion waits for its tombstone.
+        if held.until_gone.is_none() && self.gate.lease_is_valid() {
+            self.acknowledge(held);
+        } else {
+            self.held.push(held);
+        }
+    }
+
+    fn acknowledge(&mut self, h: Held) {
+        if let Some(audit) = &self.env.audit {
+            audit.acknowledged(self.group, h.context, h.epoch, h.seq);
+        }
+        drop(h.reply.send(WriteReply::Answer(h.answer)));
+    }
+
+    /// Answers that waited for the lease.
+    pub(super) fn release_held(&mut self, now: Mono) {
+        if self.held.is_empty() {
+            return;
+        }
+        let valid = self.gate.lease_is_valid();
+        for h in std::mem::take(&mut self.held) {
+            if h.until_gone.is_none() && valid {
+                self.acknowledge(h);
+            } else if now >= h.deadline {
+                drop(h.reply.send(WriteReply::unknown("the node lost its lease before it could answer")));
+            } else {
+                self.held.push(h);
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The executor: runs the groups of this node. Pure machines decide (`onemec_core`), actors hold them, this module gives
+//! them network, disk, directory and clock, and offers [`Contexts`](onemec_core::context::Contexts) to the actors above.
+
+pub mod body;
+mod calls;
+pub mod clock;
+mod deliver;
+pub mod gate;
+pub mod group;
+mod history;
+mod moves;
+mod net;
+pub mod ports;
+pub mod route;
+mod serve;
+mod watch;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use onemec_core::context::{ContextKind, Effect, EffectHandler, EffectId, ReadHandler};
+use onemec_core::contexts::{Factories, Lane};
+use onemec_core::directory::{Directory, Durability, Nonce, Placement, StoreId};
+use onemec_core::group::{GroupTiming, Live};
+use onemec_wire::{ContextId, GroupId, Member, NodeId};
+use parking_lot::Mutex;
+use ractor::{ActorId, ActorRef};
+use tokio::sync::Semaphore;
+
+use self::clock::Clock;
+use self::gate::GroupGate;
+use self::group::GroupMsg;
+use self::group::actor::GroupsMsg;
+pub use self::moves::{MoveError, MoveRecord};
+use self::ports::GroupLog;
+use crate::audit::Audit;
+use crate::directory::DirectoryHandle;
+use crate::lease::LeaseHandle;
+use crate::supervise::Tree;
+use crate::transport::Transport;
+
+/// Bounds of a node's executor.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupLimits {
+    /// Operations that a group parks.
+    pub parked_max: usize,
+    /// For how long: the freeze time of a move, and the time a takeover may need.
+    pub park_max: Duration,
+    /// What a 503 suggests.
+    pub retry_after: Duration,
+    /// Deliveries that a group has under way.
+    pub deliveries_max: usize,
+    /// A snapshot is taken after so many records.
+    pub snapshot_records: u64,
+}
+
+impl Default for GroupLimits {
+    fn default() -> Self {
+        Self {
+            parked_max: 4_096,
+            park_max: Duration::from_millis(500),
+            retry_after: Duration::from_millis(50),
+            deliveries_max: 64,
+            snapshot_records: 4_096,
+        }
+    }
+}
+
+/// What can be set.
+#[derive(Debug, Clone, Copy)]
+pub struct ExecOptions {
+    /// Times of the group machines.
+    pub timing: GroupTiming,
+    /// Bounds of the groups.
+    pub limits: GroupLimits,
+    /// Durability of new groups.
+    pub durability: Durability,
+    /// Members that the in-sync set of a new group should have.
+    pub replicas_wanted: u8,
+    /// Bytes of operations that may be on their way at this node.
+    pub permit_bytes: usize,
+}
+
+impl Default for ExecOptions {
+    fn default() -> Self {
+        Self {
+            timing: GroupTiming::default(),
+            limits: GroupLimits::default(),
+            durability: Durability::Disk,
+            replicas_wanted: 2,
+            permit_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Starts the delivery of an effect and reports its end to the group.
+pub trait Deliverer: Send + Sync {
+    /// Starts; never blocks.
+    fn deliver(&self, id: EffectId, lane: Lane, effect: Effect, group: Arc<dyn Fn(GroupMsg) + Send + Sync>);
+}
+
+/// Decides whether a group may come to this node (DESIGN.md section 5, prepare).
+pub trait Admission: Send + Sync {
+    /// `Err` with a short code and a sentence.
+    fn admit(
+        &self,
+        contexts: &[(ContextId, ContextKind)],
+        history_bytes: u64,
+        reason: &str,
+    ) -> Result<(), (String, String)>;
+}
+
+/// Opens the log of a group on this node's disk; what it held is there again.
+pub trait Store: Send + Sync {
+    /// The group's log with what was recovered, or a new one.
+    fn open(&self, group: GroupId) -> Result<Recovered, String>;
+    /// Groups that are on this disk.
+    fn groups(&self) -> Vec<GroupId>;
+}
+
+/// A group as it lies on the disk.
+pub struct Recovered {
+    /// Its log.
+    pub log: Arc<dyn GroupLog>,
+    /// Kept records, for machines.
+    pub history: Arc<dyn onemec_core::context::History>,
+    /// The latest snapshot and its place.
+    pub snapshot: Option<(onemec_core::group::Position, bytes::Bytes)>,
+    /// Positions of the records after it.
+    pub tail: Vec<onemec_core::group::Position>,
+    /// The newest epoch that was noted.
+    pub seen: onemec_wire::Epoch,
+}
+
+/// What the actors above contribute.
+pub struct Actors {
+    /// Behaviour by kind.
+    pub factories: Factories,
+    /// Delivery of effects by kind.
+    pub effects: BTreeMap<ContextKind, Arc<dyn EffectHandler>>,
+    /// Answers to forwarded reads by kind.
+    pub readers: BTreeMap<ContextKind, Arc<dyn ReadHandler>>,
+    /// Who may come here.
+    pub admission: Arc<dyn Admission>,
+}
+
+/// What the executor stands on.
+pub struct Parts {
+    /// This boot.
+    pub member: Member,
+    /// This data folder.
+    pub store_id: StoreId,
+    /// The network.
+    pub transport: Transport,
+    /// The directory.
+    pub directory: DirectoryHandle,
+    /// This node's lease.
+    pub lease: LeaseHandle,
+    /// The groups' logs.
+    pub store: Arc<dyn Store>,
+    /// The supervision tree.
+    pub tree: Arc<Tree>,
+    /// The audit log.
+    pub audit: Option<Arc<Audit>>,
+    /// Clocks.
+    pub clock: Clock,
+}
+
+#[derive(Clone)]
+struct GroupRef {
+    actor: ActorRef<GroupMsg>,
+    gate: Arc<GroupGate>,
+}
+
+/// The executor of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: Parts,
+    options: ExecOptions,
+    factories: Arc<Factories>,
+    actors: Actors,
+    groups: DashMap<GroupId, GroupRef>,
+    ids: Arc<Mutex<HashMap<ActorId, GroupId>>>,
+    supervisor: ActorRef<GroupsMsg>,
+    permits: Arc<Semaphore>,
+    nonces: AtomicU64,
+    moves: moves::Moves,
+}
+
+impl Runtime {
+    /// Starts the executor: registers its services, follows the directory.
+    pub async fn start(parts: Parts, actors: Actors, options: ExecOptions) -> Result<Self, String> {
+        let ids = Arc::new(Mutex::new(HashMap::new()));
+        let slot: Arc<std::sync::OnceLock<std::sync::Weak<Inner>>> = Arc::default();
+        let late = slot.clone();
+        let ended: group::actor::Ended = Arc::new(move |group, again| {
+            if let Some(inner) = late.get().and_then(std::sync::Weak::upgrade) {
+                Self { inner }.group_ended(group, again);
+            }
+        });
+        let supervisor = group::actor::GroupsSupervisor { tree: parts.tree.clone(), ids: ids.clone(), ended };
+        let (supervisor, _) =
+            ractor::Actor::spawn(None, supervisor, ()).await.map_err(|e| format!("groups' supervisor: {e}"))?;
+        parts.tree.started("groups");
+        let inner = Arc::new(Inner {
+            factories: Arc::new(actors.factories.clone()),
+            permits: Arc::new(Semaphore::new(options.permit_bytes)),
+            parts,
+            options,
+            actors,
+            groups: DashMap::new(),
+            ids,
+            supervisor,
+            nonces: AtomicU64::new(0),
+            moves: moves::Moves::default(),
+        });
+        drop(slot.set(Arc::downgrade(&inner)));
+        let runtime = Self { inner };
+        runtime.register_services();
+        runtime.follow_directory();
+        Ok(runtime)
+    }
+
+    /// This boot.
+    pub fn member(&self) -> Member {
+        self.inner.parts.member
+    }
+    /// The directory.
+    pub fn directory(&self) -> &DirectoryHandle {
+        &self.inner.parts.directory
+    }
+    /// The supervision tree.
+    pub fn tree(&self) -> &Arc<Tree> {
+        &self.inner.parts.tree
+    }
+    /// The clocks.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.parts.clock
+    }
+
+    /// The state of every group on this node.
+    pub async fn status(&self) -> Vec<group::GroupStatus> {
+        let actors: Vec<_> = self.inner.groups.iter().map(|g| g.actor.clone()).collect();
+        let mut all = Vec::with_capacity(actors.len());
+        for actor in actors {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            if actor.send_message(GroupMsg::Status(reply)).is_ok()
+                && let Ok(Ok(status)) = tokio::time::timeout(Duration::from_secs(1), answer).await
+            {
+                all.push(status);
+            }
+        }
+        all
+    }
+
+    fn nonce(&self) -> Nonce {
+        // Unique: node, boot and a counter of the boot.
+        let m = self.member();
+        let n = self.inner.nonces.fetch_add(1, Ordering::Relaxed);
+        Nonce((u128::from(m.node.0) << 96) | (u128::from(m.incarnation.0 & 0xffff_ffff) << 64) | u128::from(n))
+    }
+
+    fn live(directory: &Directory) -> Live {
+        Live::new(directory.nodes().filter(|(_, n)| n.up).map(|(_, n)| (n.member, n.store)))
+    }
+
+    /// Does a placement concern this node?
+    fn concerns(&self, p: &Placement) -> bool {
+        let me = self.member();
+        p.primary == me || p.in_sync.contains(&me) || p.synced.contains(&(me.node, self.inner.parts.store_id))
+    }
+
+    /// The node that runs a boot, for the transport.
+    fn peer_of(member: Member) -> NodeId {
+        member.node
+    }
+
+    /// Stops all groups: nothing is served from here any more.
+    pub fn stop(&self) {
+        for group in &self.inner.groups {
+            group.gate.set(onemec_wire::Epoch(0), false);
+            group.actor.stop(None);
+        }
+        self.inner.supervisor.stop(None);
+    }
+}

@@ -1,0 +1,159 @@
+//! Follows the directory: every change of a placement reaches its group's actor; actors begin where a placement names this
+//! node.
+
+use std::sync::Arc;
+
+use onemec_core::contexts::GroupContexts;
+use onemec_core::group::{LogShape, Me, Position, Replica};
+use onemec_wire::GroupId;
+use ractor::{ActorRef, ActorRuntime};
+
+use super::gate::GroupGate;
+use super::group::actor::{GroupActor, MakeExec};
+use super::group::{GroupEnv, GroupExec, GroupMsg};
+use super::{GroupRef, Runtime};
+use crate::directory::Change;
+
+impl Runtime {
+    pub(super) fn follow_directory(&self) {
+        let mut feed = self.inner.parts.directory.changes();
+        let weak = Arc::downgrade(&self.inner);
+        self.rescan();
+        tokio::spawn(async move {
+            while let Some(change) = feed.next().await {
+                let Some(inner) = weak.upgrade() else { return };
+                let runtime = Self { inner };
+                match change {
+                    Change::Rescan => runtime.rescan(),
+                    Change::Set(set) if set.nodes.is_empty() => runtime.look_at(set.groups.iter().copied()),
+                    // Who is alive concerns every group that is led here.
+                    Change::Set(set) => {
+                        let mut groups = set.groups.clone();
+                        groups.extend(runtime.inner.groups.iter().map(|g| *g.key()));
+                        runtime.look_at(groups.into_iter());
+                    }
+                }
+            }
+        });
+    }
+
+    fn rescan(&self) {
+        let mut groups: std::collections::BTreeSet<GroupId> = self.inner.groups.iter().map(|g| *g.key()).collect();
+        groups.extend(self.inner.parts.store.groups());
+        groups.extend(self.inner.parts.directory.read().groups().map(|(id, _)| id));
+        self.look_at(groups.into_iter());
+    }
+
+    fn look_at(&self, groups: impl Iterator<Item = GroupId>) {
+        for group in groups {
+            let (placement, live) = {
+                let directory = self.inner.parts.directory.read();
+                (directory.group(group).cloned(), Self::live(&directory))
+            };
+            let here = self.inner.groups.contains_key(&group);
+            let concerned = placement.as_ref().is_some_and(|p| self.concerns(p));
+            let on_disk = !here && !concerned && self.inner.parts.store.groups().contains(&group);
+            if !(here || concerned || on_disk) {
+                continue;
+            }
+            if placement.is_none() && !self.inner.parts.directory.read().was_deleted(group) {
+                continue; // newer than what is applied here: quarantined until it is (rule 13)
+            }
+            self.tell_group(group, GroupMsg::Placement(placement, live));
+        }
+    }
+
+    /// Sends to a group's actor, starting it if need be.
+    pub(super) fn tell_group(&self, group: GroupId, message: GroupMsg) {
+        match self.group(group) {
+            Ok(g) => drop(g.actor.send_message(message)),
+            Err(e) => tracing::error!(%group, "cannot start: {e}"),
+        }
+    }
+
+    /// The actor of a group, started if need be.
+    pub(super) fn group(&self, group: GroupId) -> Result<GroupRef, String> {
+        if let Some(g) = self.inner.groups.get(&group) {
+            return Ok(g.clone());
+        }
+        let entry = self.inner.groups.entry(group);
+        if let dashmap::Entry::Occupied(g) = &entry {
+            return Ok(g.get().clone());
+        }
+        let gate = Arc::new(GroupGate::new(self.inner.parts.lease.clone()));
+        let actor = self.spawn_group(group, gate.clone())?;
+        let known = GroupRef { actor, gate };
+        entry.insert(known.clone());
+        Ok(known)
+    }
+
+    fn spawn_group(&self, group: GroupId, gate: Arc<GroupGate>) -> Result<ActorRef<GroupMsg>, String> {
+        let weak = Arc::downgrade(&self.inner);
+        let make: MakeExec = Arc::new(move |group, myself| {
+            let inner = weak.upgrade().ok_or("the node is stopping")?;
+            Self { inner }.make_exec(group, gate.clone(), myself)
+        });
+        let supervisor = self.inner.supervisor.get_cell();
+        let mut ids = self.inner.ids.lock();
+        let (actor, started) = ActorRuntime::spawn_linked_instant(None, GroupActor, (group, make), supervisor)
+            .map_err(|e| e.to_string())?;
+        ids.insert(actor.get_id(), group);
+        drop(ids);
+        let (runtime, id) = (self.clone(), actor.get_id());
+        tokio::spawn(async move {
+            if let Ok(Err(e)) = started.await {
+                // It never came to life: no supervision event tells of it.
+                tracing::error!(%group, "group actor did not start: {e}");
+                runtime.inner.ids.lock().remove(&id);
+                runtime.inner.groups.remove(&group);
+            }
+        });
+        Ok(actor)
+    }
+
+    fn make_exec(&self, group: GroupId, gate: Arc<GroupGate>, myself: ActorRef<GroupMsg>) -> Result<GroupExec, String> {
+        let inner = &self.inner;
+        let found = inner.parts.store.open(group)?;
+        let mut contexts =
+            GroupContexts::new(group, inner.factories.clone(), found.history.clone(), gate.clone());
+        let mut base = Position::default();
+        if let Some((at, snapshot)) = &found.snapshot {
+            contexts.restore(snapshot).map_err(|e| e.to_string())?;
+            base = *at;
+        }
+        let log = LogShape::recovered(base, found.tail.iter().copied(), true);
+        let me = Me { group, member: inner.parts.member, store: inner.parts.store_id };
+        let replica = Replica::new(me, inner.options.timing, log, found.seen, inner.parts.clock.mono());
+        let tell = myself.clone();
+        let forward = self.clone();
+        let env = GroupEnv {
+            member: inner.parts.member,
+            log: found.log,
+            net: self.group_net(group, myself.clone()),
+            deliverer: self.deliverer(),
+            clock: inner.parts.clock.clone(),
+            limits: inner.options.limits,
+            audit: inner.parts.audit.clone(),
+            myself: Arc::new(move |m| drop(tell.send_message(m))),
+            forward: Arc::new(move |node, epoch, write| forward.forward_parked(node, epoch, write)),
+        };
+        Ok(GroupExec::new(group, env, gate, replica, contexts))
+    }
+
+    /// A group's actor has ended.
+    pub(super) fn group_ended(&self, group: GroupId, again: bool) {
+        if let Some((_, g)) = self.inner.groups.remove(&group) {
+            g.gate.set(onemec_wire::Epoch(0), false);
+        }
+        if again {
+            let (placement, live) = {
+                let directory = self.inner.parts.directory.read();
+                (directory.group(group).cloned(), Self::live(&directory))
+            };
+            if placement.is_some() {
+                self.tell_group(group, GroupMsg::Placement(placement, live));
+            }
+        }
+    }
+
+}
