@@ -68,7 +68,7 @@ impl Audit {
             epoch: epoch.0,
             seq: seq.0,
             acknowledged: true,
-            at_ns: crate::lease::boottime().0,
+            at_ns: crate::exec::clock::boottime().0,
         };
         state.next += 1;
         if state.file.is_some() {

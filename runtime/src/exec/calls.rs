@@ -239,27 +239,23 @@ impl Runtime {
         }
     }
 
-    /// Parked operations of a group that has moved: in order, since they share a lane.
-    pub(super) fn forward_parked(&self, node: NodeId, epoch: Epoch, write: Write) {
-        let group = self.known(write.context).map_or_else(GroupId::default, |(g, _)| g);
-        let body = CallBody::Write { context: write.context, epoch, hops: 1, repeat: write.repeat.clone() };
+    /// Parked operations of a group that has moved go to its new primary: in order, since they share a lane and are
+    /// polled (that is, queued) one after the other.
+    pub(super) fn forward_parked(&self, node: NodeId, epoch: Epoch, writes: Vec<Write>) {
         let runtime = self.clone();
-        let retry = self.inner.options.limits.retry_after;
-        let Ok(encoded) = codec::encode(&body) else { return };
-        let message = Message::new(ServiceId::CALL, lane_of(group), encoded).with(write.op.head).with(write.op.body);
-        let left = self.left(write.deadline);
-        // Queued here and now, so that the order of the calls is the order on the lane.
-        let answer = runtime.inner.parts.transport.ask_now(node, Lane::Message, message, left);
-        let (reply, permit) = (write.reply, write.permit);
         tokio::spawn(async move {
-            let answer = match answer.await {
-                Ok(message) => read_reply(message, retry).0,
-                Err(e) if e.is_certainly_not_done() => WriteReply::not_applied(e.to_string(), retry),
-                Err(e) => WriteReply::unknown(e.to_string()),
-            };
-            drop(permit);
-            drop(reply.send(answer));
+            let forwards = writes.into_iter().map(|write| runtime.forward_one(node, epoch, write));
+            futures_util::future::join_all(forwards).await;
         });
+    }
+
+    async fn forward_one(&self, node: NodeId, epoch: Epoch, write: Write) {
+        let Write { context, op, repeat, deadline, reply, permit, .. } = write;
+        let group = self.known(context).map_or_else(GroupId::default, |(g, _)| g);
+        let body = CallBody::Write { context, epoch, hops: 1, repeat };
+        let (end, _) = self.send_call(node, group, &body, op, self.left(deadline)).await;
+        drop(permit);
+        drop(reply.send(end));
     }
 
     /// A call from another node.
@@ -310,7 +306,7 @@ impl Runtime {
     // ---- creation --------------------------------------------------------------------------------------------------
 
     async fn propose(&self, command: Command) -> Result<CommandOutcome, CreateError> {
-        match self.inner.parts.directory.propose(command, PROPOSE_MAX).await {
+        match self.inner.parts.directory.propose_within(command, PROPOSE_MAX).await {
             Ok(CommandOutcome::Refused(Refusal::KeyTaken { key, holder })) => {
                 Err(CreateError::KeyTaken { key, holder })
             }

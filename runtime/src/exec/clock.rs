@@ -6,6 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use onemec_core::time::Mono;
 
+/// `CLOCK_BOOTTIME` now.
+pub fn boottime() -> Mono {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Mono((t.tv_sec as u64) * 1_000_000_000 + t.tv_nsec as u64)
+}
+
 /// Reads both clocks. Cheap to clone; clones share the guard against wall time that goes back.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
@@ -15,7 +21,7 @@ pub struct Clock {
 impl Clock {
     /// `CLOCK_BOOTTIME`.
     pub fn mono(&self) -> Mono {
-        crate::lease::boottime()
+        boottime()
     }
 
     /// Milliseconds since 1970; never goes back within a boot.

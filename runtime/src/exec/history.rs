@@ -71,7 +71,7 @@ impl Runtime {
     }
 
     async fn take_history(&self, from: Member, source: &mut TransferSource) -> Result<(), String> {
-        let header: HistoryHeader = codec::decode(source.header()).map_err(|e| e.to_string())?;
+        let header: HistoryHeader = codec::decode(&source.header).map_err(|e| e.to_string())?;
         if header.snapshot_bytes > SNAPSHOT_BYTES_MAX || header.record_bytes > RECORD_BYTES_MAX {
             return Err("history is too large".into());
         }

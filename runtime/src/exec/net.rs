@@ -91,7 +91,7 @@ impl GroupNet for Net {
         let (directory, myself) = (self.runtime.inner.parts.directory.clone(), self.myself.clone());
         let base = base_of(&command);
         tokio::spawn(async move {
-            match directory.propose(command, PROPOSE_MAX).await {
+            match directory.propose_within(command, PROPOSE_MAX).await {
                 Ok(CommandOutcome::Refused(refusal)) => {
                     tracing::info!(%group, "directory refused: {refusal}");
                     if let Some(base) = base {

@@ -11,7 +11,7 @@ use onemec_wire::{CopyMeter, Member, Record, Rope, ServiceId, codec};
 use super::Runtime;
 use super::body::{CallBody, MoveBody};
 use super::group::GroupMsg;
-use crate::transport::{Message, Replier, Service, TransferSource};
+use crate::transport::{Event, Message, Replier, Service, TransferSource};
 
 /// A caller that does not say how long it waits.
 const CALL_MAX: Duration = Duration::from_secs(10);
@@ -31,7 +31,8 @@ impl Runtime {
         tokio::spawn(async move {
             loop {
                 let up = match events.recv().await {
-                    Ok(event) => event.up(),
+                    Ok(Event::Up(member)) => Some(member),
+                    Ok(Event::Down(..)) => None,
                     // Some were missed: everybody may have come back.
                     Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => None,
                     Err(tokio::sync::broadcast::error::RecvError::Closed) => return,

@@ -102,11 +102,17 @@ impl GroupExec {
             drop(h.reply.send(WriteReply::unknown("the group has another primary now")));
         }
         let epoch = self.replica.placement().map_or(Epoch(0), |p| p.epoch);
-        for (until, write) in self.parked.drain(..) {
-            match forward_to {
-                Some(target) if now < until.max(write.deadline) => (self.env.forward)(target.node, epoch, write),
-                _ => {
-                    let retry = self.env.limits.retry_after;
+        let parked = self.parked.drain(..).map(|(_, write)| write);
+        match forward_to {
+            Some(target) => {
+                let parked: Vec<_> = parked.filter(|w| now < w.deadline).collect();
+                if !parked.is_empty() {
+                    (self.env.forward)(target.node, epoch, parked);
+                }
+            }
+            None => {
+                let retry = self.env.limits.retry_after;
+                for write in parked {
                     drop(write.reply.send(WriteReply::not_applied("the group has another primary now", retry)));
                 }
             }

@@ -159,8 +159,8 @@ pub struct GroupEnv {
     pub audit: Option<Arc<Audit>>,
     /// A way to reach the actor itself from threads and tasks.
     pub myself: Arc<dyn Fn(GroupMsg) + Send + Sync>,
-    /// Forwards an operation to the new primary, in order.
-    pub forward: Arc<dyn Fn(NodeId, Epoch, Write) + Send + Sync>,
+    /// Forwards operations to the new primary, in order.
+    pub forward: Arc<dyn Fn(NodeId, Epoch, Vec<Write>) + Send + Sync>,
 }
 
 /// The actor's state.
