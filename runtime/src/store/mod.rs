@@ -17,6 +17,24 @@
 //! found; damage is reported by name and place and not passed on; a failed sync ends the process.
 
 pub mod append;
+pub mod checkpoint;
 pub mod disk;
+pub mod error;
+pub mod group;
+pub mod history;
+pub mod install;
+pub mod lock;
+pub mod meta;
+pub mod node;
+pub mod seal;
+pub mod segment;
 pub mod seqset;
+#[cfg(test)]
+mod tests;
 pub mod wal;
+
+pub use error::{Before, Damage, DamageKind, StoreError};
+pub use group::GroupStore;
+pub use history::GroupHistory;
+pub use node::{Recovery, Store, StoreOptions};
+pub use wal::{AppendError, Positions};

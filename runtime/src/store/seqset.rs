@@ -82,6 +82,14 @@ impl SeqSet {
         self.ranges.iter().map(|(first, last)| last - first + 1).sum()
     }
 
+    /// How many of `first..=last` are in it.
+    pub fn count_in(&self, first: Seq, last: Seq) -> u64 {
+        let before = self.ranges.range(..first.0).next_back();
+        let inside = self.ranges.range(first.0..=last.0.max(first.0));
+        let overlap = |(f, l): (&u64, &u64)| (last.0.min(*l) + 1).saturating_sub(first.0.max(*f));
+        before.into_iter().chain(inside).map(overlap).sum()
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -108,6 +116,8 @@ mod tests {
                     _ => prop_assert_eq!(set.contains(Seq(n)), model.contains(&n)),
                 }
                 prop_assert_eq!(set.count(), model.len() as u64);
+                let inside = model.iter().filter(|m| (10..=n).contains(*m)).count() as u64;
+                prop_assert_eq!(if n >= 10 { set.count_in(Seq(10), Seq(n)) } else { 0 }, inside);
                 let again = SeqSet::from_ranges(set.ranges());
                 prop_assert_eq!(again.as_ref(), Some(&set));
             }

@@ -24,7 +24,7 @@ use onemec_wire::{Epoch, GroupId, Seq};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 
-pub use self::clean::Cleaned;
+pub use self::clean::{CleanError, Cleaned};
 pub use self::recover::{Floors, RecoveredGroup, WalRecovery};
 pub use self::tail::{Positions, Tail};
 use super::append::{Append, AppendOptions, Done, Fatal, Frame, Lost, Lsn, Step, SubmitError, Usage};
