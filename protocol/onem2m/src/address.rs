@@ -242,7 +242,9 @@ mod tests {
         CseIdentity { base_name: "cse-in".into(), cse_id: "/id-in".into(), sp_id: "sp.example".into() }
     }
 
-    fn target(to: &str) -> (Base<'_>, Vec<&str>, Option<(&'static str, Vec<&str>)>) {
+    type Parts<'a> = (Base<'a>, Vec<&'a str>, Option<(&'static str, Vec<&'a str>)>);
+
+    fn target(to: &str) -> Parts<'_> {
         let address = Address::parse(to).unwrap();
         assert_eq!(address.host(&me()), Host::Here, "{to}");
         let t = address.target(&me());

@@ -146,13 +146,12 @@ pub(crate) fn release(text: &str) -> Result<Release, Refusal> {
 
 /// The content; a RETRIEVE's `m2m:atrl` is taken apart (TS-0004 7.3.3.6).
 fn content(r: &mut Request, bytes: &Bytes, whole: &str, value: &str) -> Result<(), Refusal> {
-    if r.op == Operation::Retrieve {
-        if let [(name, list)] = &json::object(value)?[..] {
-            if name == "m2m:atrl" {
-                r.atrl = texts("atrl", list)?;
-                return Ok(());
-            }
-        }
+    if r.op == Operation::Retrieve
+        && let [(name, list)] = &json::object(value)?[..]
+        && name == "m2m:atrl"
+    {
+        r.atrl = texts("atrl", list)?;
+        return Ok(());
     }
     r.pc = Some(slice(bytes, whole, value));
     Ok(())

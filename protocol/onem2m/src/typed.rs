@@ -122,7 +122,7 @@ fn is_nc_name(text: &str) -> bool {
 fn is_base64(text: &str) -> bool {
     let data = text.trim_end_matches('=');
     text.len() - data.len() <= 2
-        && text.len() % 4 == 0
+        && text.len().is_multiple_of(4)
         && data.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }
 

@@ -1,4 +1,5 @@
 //! Primitives in JSON and over HTTP: what is written is read again, and nothing panics.
+#![allow(clippy::unwrap_used)] // helpers outside #[test] functions
 
 use bytes::Bytes;
 use onemec_onem2m::filter::{AttributeFilter, FilterCriteria, FilterOperation, FilterUsage};

@@ -27,10 +27,10 @@ impl ContentType {
         let media_type = parts.next().unwrap_or_default();
         let mut ty = None;
         for part in parts {
-            if let Some((name, value)) = part.split_once('=') {
-                if name.trim().eq_ignore_ascii_case("ty") {
-                    ty = Some(Ty(params::number("ty", value)?));
-                }
+            if let Some((name, value)) = part.split_once('=')
+                && name.trim().eq_ignore_ascii_case("ty")
+            {
+                ty = Some(Ty(params::number("ty", value)?));
             }
         }
         // Without any type the body is taken for what it looks like.
