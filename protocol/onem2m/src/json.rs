@@ -5,16 +5,25 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::limits::{BODY_BYTES_MAX, JSON_DEPTH_MAX, LIST_ITEMS_MAX, MEMBERS_MAX};
+use crate::limits::{BODY_BYTES_MAX, CONTENT_DEPTH_MAX, JSON_DEPTH_MAX, LIST_ITEMS_MAX, MEMBERS_MAX};
 use crate::rsc::Refusal;
 
 /// The text of a body, if it is within the limits. Everything below relies on the depth having been checked here.
 pub(crate) fn text(body: &[u8]) -> Result<&str, Refusal> {
+    limited(body, JSON_DEPTH_MAX)
+}
+
+/// The text of a representation in a CREATE or UPDATE, likewise.
+pub(crate) fn content(body: &[u8]) -> Result<&str, Refusal> {
+    limited(body, CONTENT_DEPTH_MAX)
+}
+
+fn limited(body: &[u8], depth_max: usize) -> Result<&str, Refusal> {
     if body.len() > BODY_BYTES_MAX {
         return Err(Refusal::bad_request("content: too long"));
     }
     let text = std::str::from_utf8(body).map_err(|_| Refusal::bad_request("content: not UTF-8"))?;
-    if depth(text) > JSON_DEPTH_MAX {
+    if depth(text) > depth_max {
         return Err(Refusal::bad_request("content: nested too deeply"));
     }
     Ok(text)
@@ -230,6 +239,8 @@ mod tests {
     #[test]
     fn depth_is_limited() {
         let at = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(content(at(CONTENT_DEPTH_MAX).as_bytes()).is_ok());
+        assert!(content(at(CONTENT_DEPTH_MAX + 1).as_bytes()).is_err());
         assert!(text(at(JSON_DEPTH_MAX).as_bytes()).is_ok());
         assert!(text(at(JSON_DEPTH_MAX + 1).as_bytes()).is_err());
         assert!(text(&vec![b'['; BODY_BYTES_MAX]).is_err());

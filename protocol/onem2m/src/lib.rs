@@ -1,5 +1,15 @@
 //! oneM2M data types and pure procedures (release 3, see `tables/SOURCES.md`): no I/O, no clock. Everything here is told
 //! the time as milliseconds since 1970.
+//!
+//! From the outside in: [`http_binding`] and [`request`]/[`response`] read and write primitives, [`address`] and [`id`] say
+//! who and what is meant, [`representation`] validates content into [`attributes`], [`access`] decides who may, [`filter`]
+//! finds, [`result`] and [`notification`] write what goes out. All of them are driven by [`tables`] and see resources
+//! through [`view`]. What comes from outside is bounded by [`limits`], never panics, and is refused with a [`Refusal`].
+//!
+//! To implement one more resource type: its rows are in `tables/` already (if not, add them); put its number into
+//! [`tables::IMPLEMENTED`]; write its special procedure in the CSE; add a valid body to the test
+//! `a_body_of_every_implemented_type` in `representation.rs`. To add an attribute of our own: a row in
+//! `tables/attributes.csv`.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 

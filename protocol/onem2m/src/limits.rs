@@ -2,8 +2,11 @@
 
 /// Longest body of a request or response, in bytes.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
-/// Deepest nesting of JSON.
-pub const JSON_DEPTH_MAX: usize = 64;
+/// Deepest nesting of the representation in a CREATE or UPDATE.
+pub const CONTENT_DEPTH_MAX: usize = 64;
+/// Deepest nesting of any other JSON. More than [`CONTENT_DEPTH_MAX`], since a representation that was let in comes back
+/// inside others (nested children), notifications and primitives, which other nodes of ours read.
+pub const JSON_DEPTH_MAX: usize = 160;
 /// Most members of one representation or primitive.
 pub const MEMBERS_MAX: usize = 256;
 /// Most elements of a list attribute.

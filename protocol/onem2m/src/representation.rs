@@ -24,7 +24,7 @@ pub fn create(ty: Ty, body: &Bytes) -> Result<Representation, Refusal> {
     if !info.creatable {
         return Err(Refusal::new(Rsc::OPERATION_NOT_ALLOWED, format!("{} cannot be created by a request", info.name)));
     }
-    let text = json::text(body)?;
+    let text = json::content(body)?;
     let (rows, members) = open(info, text)?;
     let mut attributes = Attributes::new();
     let mut wants_creator = false;
@@ -57,7 +57,7 @@ pub fn update(ty: Ty, body: &Bytes) -> Result<Attributes, Refusal> {
     if !info.updatable {
         return Err(Refusal::new(Rsc::OPERATION_NOT_ALLOWED, format!("{} cannot be updated", info.name)));
     }
-    let text = json::text(body)?;
+    let text = json::content(body)?;
     let (rows, members) = open(info, text)?;
     if members.len() > 1 && members.iter().any(|(name, _)| name == "acpi") {
         return Err(bad("acpi", "must be the only attribute of its update"));

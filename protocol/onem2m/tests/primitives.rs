@@ -34,6 +34,17 @@ fn ts0004_8_4_a_request_primitive() {
 }
 
 #[test]
+fn the_deepest_content_that_is_let_in_survives_every_wrapping() {
+    let depth = CONTENT_DEPTH_MAX - 2;
+    let body = format!(r#"{{"m2m:cin":{{"con":{}{}}}}}"#, "[".repeat(depth), "]".repeat(depth));
+    assert!(representation::create(Ty::CONTENT_INSTANCE, &bytes(&body)).is_ok());
+    let mut response = Response::new(Rsc::OK, "r", None);
+    // As much as nested children, a fan-out and a stored notification can add.
+    response.pc = Some(bytes(&format!("{}{body}{}", "[".repeat(90), "]".repeat(90))));
+    assert_eq!(Response::from_json(&response.to_json().into()).unwrap(), response);
+}
+
+#[test]
 fn ts0004_7_3_3_6_atrl_is_taken_out_of_the_content() {
     let r = Request::from_json(&bytes(r#"{"op":2,"to":"x","rqi":"r","pc":{"m2m:atrl":["ri","lbl"]}}"#)).unwrap();
     assert_eq!((r.atrl.len(), &r.pc, r.rvi), (2, &None, None));

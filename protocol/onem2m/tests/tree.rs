@@ -302,7 +302,7 @@ fn nesting_is_bounded() {
         *d += i32::from(b"[{".contains(b)) - i32::from(b"]}".contains(b));
         Some(*d)
     });
-    assert!(depth.max().unwrap() <= onemec_onem2m::limits::JSON_DEPTH_MAX as i32);
+    assert!(depth.max().unwrap() <= onemec_onem2m::limits::CONTENT_DEPTH_MAX as i32);
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub fn response_from_http(head: &http::response::Parts, body: Bytes) -> Result<R
         None => Rsc::INTERNAL_SERVER_ERROR,
     };
     let mut r = Response::new(rsc, text(RI)?.unwrap_or_default(), None);
+    // Whatever else a web server may say, HTML for example, is no content.
     if !body.is_empty() && ContentType::read(&head.headers)?.check().is_ok() {
         r.pc = Some(body);
     }
