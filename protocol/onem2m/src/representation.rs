@@ -142,6 +142,7 @@ pub fn content_size(con: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::IMPLEMENTED;
 
     fn make(ty: Ty, body: &str) -> Result<Representation, Refusal> {
         create(ty, &Bytes::copy_from_slice(body.as_bytes()))
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_body_of_every_implemented_type() {
-        for (ty, body) in [
+        let bodies = [
             (Ty::AE, r#"{"m2m:ae":{"api":"Nx","rr":true,"srv":["3"],"rn":"a","lbl":["k:v"],"poa":["http://h"]}}"#),
             (Ty::CONTAINER, r#"{"m2m:cnt":{"mni":10,"cr":null,"disr":false,"et":"20300101T000000"}}"#),
             (Ty::CONTENT_INSTANCE, r#"{"m2m:cin":{"con":{"a":[1,2]},"cnf":"application/json:0"}}"#),
@@ -169,7 +170,10 @@ mod tests {
             (Ty::NODE, r#"{"m2m:nod":{"ni":"urn:x"}}"#),
             (Ty::REMOTE_CSE, r#"{"m2m:csr":{"cb":"/b/cb","csi":"/b","rr":true,"srv":["3"],"cst":2}}"#),
             (Ty::ACCESS_CONTROL_POLICY, r#"{"m2m:acp":{"pv":{"acr":[]},"pvs":{"acr":[{"acor":["all"],"acop":63}]}}}"#),
-        ] {
+        ];
+        let creatable = IMPLEMENTED.iter().filter(|ty| ty.info().unwrap().creatable);
+        assert_eq!(creatable.count(), bodies.len());
+        for (ty, body) in bodies {
             assert!(ty.is_implemented());
             let r = make(ty, body);
             assert!(r.is_ok(), "{ty}: {r:?}");
