@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Wal, WalGroup, frame, frames_of};
+use super::{Wal, WalGroup, frame};
 use crate::store::append::{Drive, Fatal, Lsn, Step, SubmitError};
 use crate::store::disk::DiskError;
 
@@ -79,7 +79,7 @@ impl Wal {
             gnum += 1;
         }
         let has_state = !frames.is_empty();
-        let (more, gnum) = frames_of(group.id, gnum, &records);
+        let (more, gnum) = self.frames_of(group.id, gnum, &records);
         frames.extend(more);
         if frames.is_empty() {
             return Ok(0);

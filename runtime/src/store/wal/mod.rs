@@ -185,14 +185,8 @@ impl Wal {
             done(Ok(()));
             return Ok(());
         };
-        let mut frames = Vec::new();
-        let mut counts = Vec::new();
-        let mut gnum = tail.gnum_next;
-        for chunk in chunks(&records) {
-            frames.push(frame::records(group.id, gnum, chunk));
-            counts.push(chunk.len());
-            gnum += 1;
-        }
+        let counts: Vec<usize> = self.chunks(&records).iter().map(|chunk| chunk.len()).collect();
+        let (frames, gnum) = self.frames_of(group.id, tail.gnum_next, &records);
         let lsn = self.append.submit(frames, synced_later(group, done))?;
         tail.gnum_next = gnum;
         let mut records = records.into_iter();
@@ -204,7 +198,8 @@ impl Wal {
         Ok(())
     }
 
-    /// Removes everything after `after` from the tail: the new primary's log says so (rule 5).
+    /// Removes everything after `after` from the tail: the new primary's log says so (rule 5). If there is nothing, `done`
+    /// is called at once, whatever else is queued.
     pub fn truncate(&self, group: &Arc<WalGroup>, after: Seq, done: GroupDone) -> Result<(), AppendError> {
         let mut tail = group.tail.write();
         tail.check_alive()?;
@@ -267,6 +262,34 @@ impl Wal {
         (self.append.next_lsn(), guard)
     }
 
+    /// Runs of records that go into one frame each: of at most [`FRAME_BYTES_MAX`] and a quarter of a file, or single ones
+    /// that are longer.
+    fn chunks<'r>(&self, records: &'r [Record]) -> Vec<&'r [Record]> {
+        let limit = FRAME_BYTES_MAX.min(self.options.append.file_bytes as usize / 4);
+        let mut out = Vec::new();
+        let (mut from, mut bytes) = (0, 0);
+        for (i, record) in records.iter().enumerate() {
+            let len = record.bytes().len();
+            if i > from && bytes + len > limit {
+                out.extend(records.get(from..i));
+                (from, bytes) = (i, 0);
+            }
+            bytes += len;
+        }
+        out.extend(records.get(from..).filter(|rest| !rest.is_empty()));
+        out
+    }
+
+    /// Frames of `records` for `group`, numbered from `gnum` on; and the number after the last.
+    fn frames_of(&self, group: GroupId, mut gnum: u64, records: &[Record]) -> (Vec<Frame>, u64) {
+        let mut frames = Vec::new();
+        for chunk in self.chunks(records) {
+            frames.push(frame::records(group, gnum, chunk));
+            gnum += 1;
+        }
+        (frames, gnum)
+    }
+
     /// Commits by hand ([`crate::store::append::Drive::Manual`]).
     pub fn pump(&self) -> Step {
         self.append.pump()
@@ -293,32 +316,6 @@ fn synced_later(group: &Arc<WalGroup>, done: GroupDone) -> Done {
         }
         Err(fatal) => done(Err(fatal)),
     })
-}
-
-/// Runs of records of at most [`FRAME_BYTES_MAX`], or single ones that are longer.
-fn chunks(records: &[Record]) -> Vec<&[Record]> {
-    let mut out = Vec::new();
-    let (mut from, mut bytes) = (0, 0);
-    for (i, record) in records.iter().enumerate() {
-        let len = record.bytes().len();
-        if i > from && bytes + len > FRAME_BYTES_MAX {
-            out.extend(records.get(from..i));
-            (from, bytes) = (i, 0);
-        }
-        bytes += len;
-    }
-    out.extend(records.get(from..).filter(|rest| !rest.is_empty()));
-    out
-}
-
-/// Frames of `records` for `group`; numbers from `gnum` on.
-fn frames_of(group: GroupId, mut gnum: u64, records: &[Record]) -> (Vec<Frame>, u64) {
-    let mut frames = Vec::new();
-    for chunk in chunks(records) {
-        frames.push(frame::records(group, gnum, chunk));
-        gnum += 1;
-    }
-    (frames, gnum)
 }
 
 /// Damage found when the log was read.
