@@ -36,5 +36,5 @@ pub use error::DeviceError;
 pub use http1::{Answer, Connection, Connector, Endpoint, HttpError};
 pub use meter::{Counters, Meter};
 pub use options::DeviceOptions;
-pub use plain::{PlainClient, PlainOptions, PlainReport};
+pub use plain::{Pace, PlainClient, PlainOptions, PlainReport};
 pub use sink::{Event, MemorySink, Outcome, Sink};

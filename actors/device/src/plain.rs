@@ -7,6 +7,7 @@
 //! is sent on the next connection, as every HTTP client does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +20,27 @@ use crate::http1::{Answer, Connection, Connector, Endpoint, HttpError};
 use crate::meter::Meter;
 use crate::primitive::{self, Primitive, ty};
 use crate::sink::{Event, Outcome, Sink};
+
+/// A pause that can be changed while the client runs.
+#[derive(Debug, Clone)]
+pub struct Pace(Arc<AtomicU64>);
+
+impl Pace {
+    /// Begins with `pause`.
+    pub fn new(pause: Duration) -> Self {
+        let pace = Self(Arc::new(AtomicU64::new(0)));
+        pace.set(pause);
+        pace
+    }
+    /// From the next write on.
+    pub fn set(&self, pause: Duration) {
+        self.0.store(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+    /// The pause now.
+    pub fn get(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+}
 
 /// Options of a [`PlainClient`].
 #[derive(Debug, Clone)]
@@ -38,7 +60,7 @@ pub struct PlainOptions {
     /// Sent as `Authorization: Bearer`.
     pub bearer: Option<String>,
     /// Pause between a write's answer and the next write.
-    pub interval: Duration,
+    pub pace: Pace,
     /// Waits so long for an answer (default of ordinary clients is many seconds; here 10).
     pub answer_ms_max: u64,
     /// Pause after a failed connection.
@@ -120,7 +142,7 @@ impl PlainClient {
             sink.record(event);
             tokio::select! {
                 _ = stop.changed() => {}
-                () = tokio::time::sleep(self.options.interval) => {}
+                () = tokio::time::sleep(self.options.pace.get()) => {}
             }
         }
         PlainReport { meter: self.meter, errors_seen: self.errors_seen }

@@ -56,6 +56,12 @@ impl MemorySink {
     pub fn events(&self) -> Vec<Event> {
         self.events.lock().0.clone()
     }
+    /// A write that was first sent at or after `since_us` was acknowledged.
+    pub fn any_since(&self, since_us: u64) -> bool {
+        let guard = self.events.lock();
+        let recent = guard.0.iter().rev().take_while(|e| e.ended_us >= since_us);
+        recent.into_iter().any(|e| e.outcome == Outcome::Acknowledged && e.invoked_us >= since_us)
+    }
     /// How many are kept.
     pub fn len(&self) -> usize {
         self.events.lock().0.len()

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use onemec_device::{
-    AeClient, Device, DeviceError, DeviceOptions, MemorySink, Outcome, PlainClient, PlainOptions, Reading, Switch,
+    AeClient, Device, DeviceError, DeviceOptions, MemorySink, Outcome, Pace, PlainClient, PlainOptions, Reading, Switch,
 };
 use serde_json::json;
 use support::{Action, Mock, created, first_steps, until, yes};
@@ -175,7 +175,7 @@ fn plain(first: &Mock, second: &Mock) -> PlainOptions {
         container: "data".into(),
         cse_id: "/edge1".into(),
         bearer: None,
-        interval: Duration::from_millis(1),
+        pace: Pace::new(Duration::from_millis(1)),
         answer_ms_max: 1000,
         reconnect_ms: 5,
         window_ms: 100,

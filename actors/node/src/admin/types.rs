@@ -1,0 +1,483 @@
+//! JSON of the admin API. Nodes appear by name, groups and contexts as 32 hexadecimal digits, times as milliseconds since
+//! 1970 unless the name says otherwise. Readers ignore fields that they do not know.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /admin/v1/health`: 200 once the node serves, 503 with the same body before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The node.
+    pub node: String,
+    /// It has its lease and serves.
+    pub ready: bool,
+    /// What it waits for, empty when ready.
+    #[serde(default)]
+    pub reason: String,
+    /// Its boot.
+    #[serde(default)]
+    pub incarnation: u64,
+}
+
+/// `GET /admin/v1/status`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The cluster.
+    pub cluster: String,
+    /// The node that answers.
+    pub node: String,
+    /// Version of the program.
+    pub version: String,
+    /// Seconds since its start.
+    pub uptime_s: u64,
+    /// The node's lease is valid.
+    pub has_lease: bool,
+    /// Leader of the directory, if it is known.
+    pub directory_leader: Option<String>,
+    /// Highest directory entry that is applied here.
+    pub directory_applied: u64,
+    /// All nodes as this one sees them.
+    pub members: Vec<Member>,
+    /// This node's supervision tree.
+    pub supervision: Option<Supervised>,
+    /// Groups that this node leads, and those that it is a replica of.
+    pub groups_led: u64,
+    /// Replicas held for others.
+    pub groups_replicated: u64,
+    /// Alarms that are on (frequent moves, crash loops, groups below their minimum).
+    #[serde(default)]
+    pub alarms: Vec<Alarm>,
+}
+
+/// A node in [`Status`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub id: u64,
+    /// Its boot, 0 if it was never up.
+    pub incarnation: u64,
+    /// `up`, `dead`, `draining`, `joining`.
+    pub state: String,
+    /// Roles as in the topology.
+    pub roles: Vec<String>,
+    /// Point of access.
+    pub poa: String,
+    /// URL of its admin API, empty if it is not known.
+    #[serde(default)]
+    pub admin: String,
+    /// AEs at home there.
+    pub aes: u64,
+    /// Load, 0 to 1.
+    pub load: f64,
+    /// Age of what gossip said about it.
+    pub seen_ms_ago: u64,
+}
+
+/// A supervised part.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Supervised {
+    /// Its name.
+    pub name: String,
+    /// `running`, `restarting`, `passive`, `failed`.
+    pub state: String,
+    /// How often it was restarted.
+    pub restarts: u64,
+    /// Why the last time.
+    #[serde(default)]
+    pub last_failure: Option<String>,
+    /// What it supervises; long lists are cut (`more`).
+    #[serde(default)]
+    pub children: Vec<Supervised>,
+    /// Children that are not listed.
+    #[serde(default)]
+    pub more: u64,
+}
+
+/// Something an operator should look at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// Code with a page under docs/errors.
+    pub code: String,
+    /// In words.
+    pub text: String,
+    /// Since when.
+    pub since_ms: u64,
+}
+
+/// `GET /admin/v1/directory`: one consistent view.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// The node that answers.
+    pub node: String,
+    /// Entry up to which the view is applied.
+    pub applied: u64,
+    /// All groups.
+    pub groups: Vec<Placement>,
+}
+
+/// Where a group lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The group.
+    pub group: String,
+    /// Its contexts.
+    pub contexts: Vec<String>,
+    /// AE-IDs among them.
+    #[serde(default)]
+    pub aes: Vec<String>,
+    /// Epoch of the primary.
+    pub epoch: u64,
+    /// Version of the entry.
+    pub version: u64,
+    /// Who serves; `None` while nobody can.
+    pub primary: Option<String>,
+    /// In-sync set.
+    pub in_sync: Vec<String>,
+    /// Members that guarantee synced data.
+    pub synced: Vec<String>,
+    /// A move is under way.
+    #[serde(default)]
+    pub moving: bool,
+}
+
+/// `GET /admin/v1/aes?home=&after=&limit=`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AePage {
+    /// Sorted by AE-ID.
+    pub aes: Vec<Ae>,
+    /// Give it as `after` to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// A registered AE. `GET /admin/v1/aes/{AE-ID or name}` gives one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ae {
+    /// AE-ID (stem).
+    pub ae_id: String,
+    /// Resource name.
+    pub name: String,
+    /// Context.
+    pub context: String,
+    /// Group.
+    pub group: String,
+    /// The node whose CSE is its registrar.
+    pub home: String,
+    /// The node that serves it.
+    pub primary: String,
+    /// Epoch of the group.
+    pub epoch: u64,
+    /// Highest committed place in the group's log.
+    pub committed: u64,
+    /// In-sync set.
+    pub in_sync: Vec<String>,
+    /// `active`, `moving`, `unavailable`.
+    pub state: String,
+    /// Former homes whose addresses still lead to it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Other AEs that move with it.
+    #[serde(default)]
+    pub bundle: Vec<String>,
+    /// Residency label.
+    #[serde(default)]
+    pub residency: Option<String>,
+    /// Instances held in its containers.
+    #[serde(default)]
+    pub instances: u64,
+}
+
+/// Why a move is asked for (COVERAGE.md rows H, S).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MoveReason {
+    /// An operator ordered it.
+    #[default]
+    Operator,
+    /// The device asked.
+    Device,
+    /// The network: mobility, signal, load, policy.
+    Network,
+    /// Its host is being emptied.
+    Drain,
+    /// Its host died.
+    Failover,
+}
+
+/// `POST /admin/v1/moves`: answered with a [`MoveResult`] once it has ended (or 504 after `deadline_ms`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveOrder {
+    /// AE-ID or name; its whole group moves.
+    pub ae: String,
+    /// Target node; `None`: the best candidate.
+    pub to: Option<String>,
+    /// Why.
+    #[serde(default)]
+    pub reason: MoveReason,
+    /// Give up after; 0: the topology's `move_ms_max`.
+    #[serde(default)]
+    pub deadline_ms: u64,
+}
+
+/// What became of a move. `GET /admin/v1/moves/{id}` gives it as well.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MoveResult {
+    /// Its number.
+    pub id: u64,
+    /// `done`, `refused`, `aborted`, `unknown`, or the state while it runs: `prepare`, `ready`, `freeze`, `transfer`,
+    /// `activate`, `settle`.
+    pub state: String,
+    /// Reason code when it is not done, with a page under docs/errors.
+    #[serde(default)]
+    pub code: String,
+    /// In words.
+    #[serde(default)]
+    pub text: String,
+    /// The KPIs as far as they are known.
+    pub handover: Handover,
+}
+
+/// KPIs of one move (row H10). `GET /admin/v1/handovers?after=&limit=` gives a [`HandoverPage`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Handover {
+    /// Number of the move, rising per answering node.
+    pub id: u64,
+    /// The AEs of the group.
+    pub aes: Vec<String>,
+    /// The group.
+    pub group: String,
+    /// Why.
+    pub reason: MoveReason,
+    /// From where.
+    pub from: String,
+    /// To where.
+    pub to: String,
+    /// Epoch after it.
+    pub epoch: u64,
+    /// When it was asked for.
+    pub begun_ms: u64,
+    /// `done` or how it ended otherwise.
+    pub outcome: String,
+    /// Until the target was ready.
+    pub prepare_us: u64,
+    /// From closing the source's gate to the target's first answer.
+    pub interruption_us: u64,
+    /// The directory command of it.
+    pub commit_us: u64,
+    /// Token check and re-registration, where the device re-attached.
+    #[serde(default)]
+    pub authentication_us: u64,
+    /// Until the device's first request came directly to the target; `None` if it has not yet.
+    #[serde(default)]
+    pub attach_us: Option<u64>,
+    /// Operations that were parked and forwarded.
+    pub parked: u64,
+    /// Bytes sent to the target.
+    pub bytes: u64,
+    /// How the context went over (`replication`, `reference`, `re-creation`, `re-registration`).
+    pub mode: String,
+}
+
+/// A page of [`Handover`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HandoverPage {
+    /// Oldest first.
+    pub handovers: Vec<Handover>,
+    /// Give it as `after` to go on; `None` at the end.
+    pub next: Option<u64>,
+}
+
+/// `GET /admin/v1/aes/{ae}/candidates?n=` (row G07).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Candidates {
+    /// The AE.
+    pub ae_id: String,
+    /// The policy that scored.
+    pub policy: String,
+    /// Best first: also the fallback order.
+    pub candidates: Vec<Candidate>,
+    /// Nodes that are out of the question, with the reason.
+    pub excluded: Vec<Excluded>,
+}
+
+/// A possible target.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The node.
+    pub node: String,
+    /// 0 to 1, higher is better.
+    pub score: f64,
+    /// What the score is made of: term and contribution.
+    pub terms: Vec<(String, f64)>,
+    /// It has a complete replica already.
+    pub has_replica: bool,
+    /// Age of the data that the score rests on.
+    pub age_ms: u64,
+}
+
+/// A node that is no target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excluded {
+    /// The node.
+    pub node: String,
+    /// Reason code.
+    pub code: String,
+    /// In words.
+    pub text: String,
+}
+
+/// `POST /admin/v1/drains`: answered at once with a [`Drain`]. `POST /admin/v1/undrain`: the node takes devices again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainOrder {
+    /// The node to empty.
+    pub node: String,
+    /// Move to this node only; `None`: the best candidate each.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+/// Progress of a drain. `GET /admin/v1/drains/{id}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Its number.
+    pub id: u64,
+    /// The node.
+    pub node: String,
+    /// `running`, `done`, `failed`.
+    pub state: String,
+    /// Groups that were there.
+    pub total: u64,
+    /// Moved so far.
+    pub moved: u64,
+    /// Could not be moved, with the reason each (the first 100).
+    pub failed: Vec<Excluded>,
+}
+
+/// `GET /admin/v1/capabilities`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CapabilityFile {
+    /// Version of the program.
+    pub version: String,
+    /// oneM2M resource types with their operations.
+    pub resource_types: serde_json::Value,
+    /// Everything else by area.
+    pub areas: serde_json::Value,
+}
+
+/// One line of a node's audit log: `audit.jsonl` in its data folder, and `GET /admin/v1/audit?after=&limit=`.
+/// Times are `CLOCK_BOOTTIME` in nanoseconds: comparable between the processes of one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditLine {
+    /// Number of the line in this node's log, rising over restarts.
+    pub n: u64,
+    /// The node that wrote it.
+    pub node: String,
+    /// Its boot.
+    pub incarnation: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: AuditEvent,
+}
+
+/// What an audit line records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum AuditEvent {
+    /// As primary, this node acknowledged the operations `seq..=last_seq` of one context of a group. A line may cover
+    /// several neighbours: `received_ns` is then the latest reception, `at_ns` the earliest answer.
+    Acknowledged {
+        /// Context.
+        context: String,
+        /// Group.
+        group: String,
+        /// Epoch.
+        epoch: u64,
+        /// First.
+        seq: u64,
+        /// Last; absent: the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_seq: Option<u64>,
+        /// When the request came in at this node.
+        received_ns: u64,
+        /// When the answer left.
+        at_ns: u64,
+    },
+    /// This node's gate for a group opened: it is primary.
+    Serving {
+        /// Group.
+        group: String,
+        /// Its contexts.
+        contexts: Vec<String>,
+        /// Epoch.
+        epoch: u64,
+        /// When.
+        at_ns: u64,
+    },
+    /// The gate closed (freeze, demotion, loss of the lease).
+    Ceased {
+        /// Group.
+        group: String,
+        /// Epoch.
+        epoch: u64,
+        /// When.
+        at_ns: u64,
+    },
+    /// This node's CSE became the registrar of an AE.
+    Registrar {
+        /// AE-ID stem.
+        ae: String,
+        /// Its context.
+        context: String,
+        /// Epoch.
+        epoch: u64,
+        /// When.
+        at_ns: u64,
+    },
+    /// Contexts changed their group on purpose (regroup, creation in a group).
+    Regrouped {
+        /// The new group.
+        group: String,
+        /// Who is in it now.
+        contexts: Vec<String>,
+        /// Epoch.
+        epoch: u64,
+        /// When.
+        at_ns: u64,
+    },
+}
+
+/// A page of the audit log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPage {
+    /// In order.
+    pub lines: Vec<AuditLine>,
+    /// Give it as `after` to go on; `None` at the end.
+    pub next: Option<u64>,
+}
+
+/// The body of every answer that is no success.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// Code with a page under docs/errors.
+    pub code: String,
+    /// What happened, and what it did to the state.
+    pub message: String,
+    /// What to do next.
+    pub next_step: String,
+    /// When trying again makes sense.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_lines_are_flat() {
+        let text = r#"{"n":1,"node":"edge1","incarnation":2,"event":"acknowledged","context":"c","group":"g","epoch":3,"seq":4,"received_ns":5,"at_ns":6}"#;
+        let line: AuditLine = serde_json::from_str(text).unwrap();
+        assert!(matches!(line.event, AuditEvent::Acknowledged { epoch: 3, last_seq: None, .. }));
+        assert_eq!(serde_json::to_string(&line).unwrap(), text);
+    }
+}

@@ -1,0 +1,223 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Turns boxes into one mobile IoT edge.
+///
+/// Start with `onemec demo`, or run a cluster with `onemec up cluster-configs/local-3.toml`.
+#[derive(Debug, Parser)]
+#[command(name = "onemec", version, max_term_width = 100)]
+pub struct Cli {
+    /// Print JSON for machines instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Admin API of the node to ask (or set ONEMEC_ADMIN) [default: http://127.0.0.1:8091]
+    #[arg(long, global = true, value_name = "URL")]
+    pub admin: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the main job: a cluster on this machine, real devices that move, a killed host, and nothing lost
+    #[command(after_help = "Example:\n  onemec demo\n  onemec demo --headless --json --devices 50 --seconds 60 --seed 7")]
+    Demo(DemoArgs),
+    /// Start every node of a topology as a process of its own; Ctrl-C stops all
+    #[command(after_help = "Example:\n  onemec up cluster-configs/local-3.toml\n  \
+                            onemec up cluster-configs/local-3.toml --port-base 0 --dir /tmp/trial")]
+    Up(UpArgs),
+    /// Run one node of a topology, as systemd would
+    #[command(after_help = "Example:\n  onemec node /etc/onemec/topology.toml --name edge1 --dir /var/lib/onemec")]
+    Node(NodeArgs),
+    /// Show the cluster and the supervision tree of a node
+    #[command(after_help = "Example:\n  onemec status\n  onemec status --all\n  \
+                            onemec status --admin http://127.0.0.1:8092 --json")]
+    Status {
+        /// The supervision tree of every node
+        #[arg(long)]
+        all: bool,
+    },
+    /// List devices (AEs) or show one
+    Ae {
+        /// What to do.
+        #[command(subcommand)]
+        command: AeCommand,
+    },
+    /// Move a device with everything it has to another node
+    #[command(after_help = "Example:\n  onemec handover meter7 --to edge2\n  \
+                            onemec handover Cmeter7                 to the best candidate")]
+    Handover {
+        /// AE-ID or name
+        ae: String,
+        /// Target node; left out: the best candidate
+        #[arg(long)]
+        to: Option<String>,
+        /// Give up after so many milliseconds
+        #[arg(long, value_name = "MS", default_value_t = 0)]
+        deadline_ms: u64,
+    },
+    /// Move all devices away from a node, for maintenance
+    #[command(after_help = "Example:\n  onemec drain edge1\n  onemec drain edge1 --undo           it takes devices again")]
+    Drain {
+        /// The node to empty
+        node: String,
+        /// Move everything there; left out: the best candidate of each device
+        #[arg(long)]
+        to: Option<String>,
+        /// The node takes devices again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Where a device could go, with scores and reasons
+    #[command(after_help = "Example:\n  onemec candidates meter7 -n 3")]
+    Candidates {
+        /// AE-ID or name
+        ae: String,
+        /// How many
+        #[arg(short, default_value_t = 3)]
+        n: usize,
+    },
+    /// The moves so far with their times
+    #[command(after_help = "Example:\n  onemec handovers\n  onemec handovers --last 20 --json")]
+    Handovers {
+        /// Only the last ones
+        #[arg(long, value_name = "N")]
+        last: Option<usize>,
+    },
+    /// The cluster's certificate authority
+    Ca {
+        /// What to do.
+        #[command(subcommand)]
+        command: CaCommand,
+    },
+    /// Look at configuration
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// What a node can do: resource types, operations, APIs, strategies
+    #[command(after_help = "Example:\n  onemec capabilities --json")]
+    Capabilities,
+}
+
+/// `onemec demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// No progress bars
+    #[arg(long)]
+    pub headless: bool,
+    /// Devices; every fourth is an unmodified client, the others use the library
+    #[arg(long, default_value_t = 56, value_parser = clap::value_parser!(u32).range(8..=2000))]
+    pub devices: u32,
+    /// How long devices write, in all
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=600))]
+    pub seconds: u64,
+    /// Seed of mobility and choice: the same seed gives the same orders
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Another topology than the built-in local-3 (one IN-CSE, two edge hosts or more)
+    #[arg(long, value_name = "FILE")]
+    pub topology: Option<PathBuf>,
+    /// First port; 0: whatever is free
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub port_base: u16,
+    /// Keep data, logs and histories here; left out: a temporary folder
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+}
+
+/// `onemec up`.
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// The topology
+    pub topology: PathBuf,
+    /// First port instead of those in the file; 0: whatever is free
+    #[arg(long, value_name = "N")]
+    pub port_base: Option<u16>,
+    /// Data and logs; left out: a temporary folder that is removed at the end
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// How long the nodes may take to become ready
+    #[arg(long, value_name = "MS", default_value_t = 20_000)]
+    pub ready_ms: u64,
+}
+
+/// `onemec node`.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// The topology
+    pub topology: PathBuf,
+    /// Which of its nodes
+    #[arg(long)]
+    pub name: String,
+    /// Run folder: the node's data is in a folder named after it, unless the topology says otherwise
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
+    /// End when this process ends (set by `onemec up`)
+    #[arg(long, value_name = "PID", hide = true)]
+    pub die_with: Option<u32>,
+}
+
+/// `onemec ae`.
+#[derive(Debug, Subcommand)]
+pub enum AeCommand {
+    /// All devices with their homes
+    #[command(after_help = "Example:\n  onemec ae ls --home edge1")]
+    Ls {
+        /// Only those at home on this node
+        #[arg(long)]
+        home: Option<String>,
+    },
+    /// One device
+    #[command(after_help = "Example:\n  onemec ae show meter7")]
+    Show {
+        /// AE-ID or name
+        ae: String,
+    },
+}
+
+/// `onemec ca`.
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// Make a certificate authority
+    #[command(after_help = "Example:\n  onemec ca init /root/onemec-ca --domain iot.example")]
+    Init {
+        /// New folder for it; keep it safe
+        dir: PathBuf,
+        /// The cluster's domain
+        #[arg(long)]
+        domain: String,
+    },
+    /// Issue a certificate for a node of a topology
+    #[command(after_help = "Example:\n  onemec ca issue /root/onemec-ca --topology topology.toml --name edge1 --out edge1/")]
+    Issue {
+        /// Folder of the authority
+        dir: PathBuf,
+        /// The topology
+        #[arg(long)]
+        topology: PathBuf,
+        /// Which of its nodes
+        #[arg(long)]
+        name: String,
+        /// Where ca.pem, node.pem and node.key are written; left out: DIR/NAME
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+/// `onemec config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say what is wrong with a topology, with the line and what to do
+    #[command(after_help = "Example:\n  onemec config check cluster-configs/local-3.toml")]
+    Check {
+        /// The topology
+        file: PathBuf,
+    },
+}

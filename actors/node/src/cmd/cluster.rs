@@ -1,0 +1,141 @@
+//! `onemec status`, `drain`, `capabilities`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{CommandError, Context, Done};
+use crate::admin::AdminClient;
+use crate::admin::types::{Drain, DrainOrder, Status, Supervised};
+use crate::table::Table;
+
+/// Pause between two looks at a drain.
+const POLL: Duration = Duration::from_millis(200);
+/// A drain that makes no progress for so long is not watched further.
+const STALL: Duration = Duration::from_secs(60);
+
+pub(super) async fn status(context: &Context, all: bool) -> Done {
+    let admin = context.admin()?;
+    let first = admin.status().await?;
+    let mut statuses = vec![first];
+    if all {
+        let others: Vec<_> = statuses.iter().flat_map(|s| s.members.iter()).filter(|m| !m.admin.is_empty()).cloned().collect();
+        for m in others {
+            if statuses.iter().any(|s| s.node == m.name) {
+                continue;
+            }
+            let client = AdminClient::new(m.admin.parse()?, Duration::from_secs(5));
+            match client.status().await {
+                Ok(s) => statuses.push(s),
+                Err(e) => eprintln!("onemec: {}: {e}", m.name),
+            }
+        }
+    }
+    if all {
+        context.print(&statuses, |list| list.iter().map(text).collect::<Vec<_>>().join("\n"))
+    } else if let Some(one) = statuses.first() {
+        context.print(one, text)
+    } else {
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+fn text(s: &Status) -> String {
+    let mut out = format!(
+        "node {} of cluster {} (onemec {}), up {} s, lease {}, directory led by {}, entry {}\nleads {} groups, replica of {}\n\n",
+        s.node,
+        s.cluster,
+        s.version,
+        s.uptime_s,
+        if s.has_lease { "valid" } else { "LOST" },
+        s.directory_leader.as_deref().unwrap_or("nobody"),
+        s.directory_applied,
+        s.groups_led,
+        s.groups_replicated
+    );
+    let mut table = Table::new(&["node", "id", "state", "roles", "AEs", "load", "seen", "point of access"]);
+    for m in &s.members {
+        let (load, seen) = (format!("{:.2}", m.load), format!("{} ms", m.seen_ms_ago));
+        table.row([&m.name, &m.id.to_string(), &m.state, &m.roles.join(","), &m.aes.to_string(), &load, &seen, &m.poa]);
+    }
+    let _ = write!(out, "{table}");
+    for a in &s.alarms {
+        let _ = writeln!(out, "\nALARM {}: {} (docs/errors/{}.md)", a.code, a.text, a.code);
+    }
+    if let Some(root) = &s.supervision {
+        out.push('\n');
+        tree(root, 0, &mut out);
+    }
+    out
+}
+
+fn tree(part: &Supervised, depth: usize, out: &mut String) {
+    let indent = "  ".repeat(depth);
+    let restarts = if part.restarts > 0 { format!(", restarted {} times", part.restarts) } else { String::new() };
+    let _ = writeln!(out, "{indent}{} [{}{restarts}]", part.name, part.state);
+    if let Some(failure) = &part.last_failure {
+        let _ = writeln!(out, "{indent}    last failure: {failure}");
+    }
+    for child in &part.children {
+        tree(child, depth + 1, out);
+    }
+    if part.more > 0 {
+        let _ = writeln!(out, "{indent}  ... and {} more", part.more);
+    }
+}
+
+pub(super) async fn drain(context: &Context, node: String, to: Option<String>, undo: bool) -> Done {
+    let admin = context.admin()?;
+    let order = DrainOrder { node, to };
+    if undo {
+        let result = admin.undrain(&order).await?;
+        return context.print(&result, |d| format!("node {} takes devices again\n", d.node));
+    }
+    let begun = admin.drain(&order).await?;
+    let bar = if context.json { ProgressBar::hidden() } else { ProgressBar::new(begun.total) };
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} groups moved, {elapsed}") {
+        bar.set_style(style);
+    }
+    let last = watch(&admin, begun, &bar).await?;
+    bar.finish_and_clear();
+    let done = last.state == "done";
+    context.print(&last, |d| {
+        let mut out = format!("node {}: {}, {} of {} groups moved\n", d.node, d.state, d.moved, d.total);
+        for f in &d.failed {
+            let _ = writeln!(out, "  {}: {} ({})", f.node, f.text, f.code);
+        }
+        if !done {
+            out.push_str("    -> `onemec candidates AE` says why a device has nowhere to go\n");
+        }
+        out
+    })?;
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn watch(admin: &AdminClient, begun: Drain, bar: &ProgressBar) -> Result<Drain, CommandError> {
+    let (mut last, mut progress) = (begun, Instant::now());
+    while last.state == "running" && progress.elapsed() < STALL {
+        tokio::time::sleep(POLL).await;
+        let now = admin.drain_progress(last.id).await?;
+        if now.moved != last.moved {
+            progress = Instant::now();
+        }
+        bar.set_length(now.total);
+        bar.set_position(now.moved);
+        last = now;
+    }
+    Ok(last)
+}
+
+pub(super) async fn capabilities(context: &Context) -> Done {
+    let file = context.admin()?.capabilities().await?;
+    context.print(&file, |f| {
+        let mut out = format!("onemec {}\n\nresource types\n", f.version);
+        for (name, value) in [&f.resource_types, &f.areas].into_iter().filter_map(|v| v.as_object()).flatten() {
+            let _ = writeln!(out, "  {name}: {value}");
+        }
+        out
+    })
+}

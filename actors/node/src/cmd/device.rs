@@ -1,0 +1,131 @@
+//! `onemec ae ls|show`, `handover`, `candidates`, `handovers`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use super::{Context, Done};
+use crate::admin::types::{Handover, MoveOrder, MoveReason};
+use crate::table::{Table, ms};
+
+pub(super) async fn ls(context: &Context, home: Option<&str>) -> Done {
+    let aes = context.admin()?.aes(home).await?;
+    context.print(&aes, |aes| {
+        if aes.is_empty() {
+            return "no device is registered\n    -> register one: docs/extensions.md, or `onemec demo`\n".into();
+        }
+        let mut table = Table::new(&["AE-ID", "name", "home", "state", "epoch", "log", "replicas"]);
+        for a in aes {
+            let (epoch, log, set) = (a.epoch.to_string(), a.committed.to_string(), a.in_sync.join(","));
+            table.row([&a.ae_id, &a.name, &a.home, &a.state, &epoch, &log, &set]);
+        }
+        format!("{table}\n{} devices\n", aes.len())
+    })
+}
+
+pub(super) async fn show(context: &Context, ae: &str) -> Done {
+    let ae = context.admin()?.ae(ae).await?;
+    context.print(&ae, |a| {
+        let mut out = String::new();
+        let mut line = |key: &str, value: String| {
+            if !value.is_empty() {
+                let _ = writeln!(out, "{key:<12} {value}");
+            }
+        };
+        line("AE-ID", a.ae_id.clone());
+        line("name", a.name.clone());
+        line("home", a.home.clone());
+        line("served by", if a.primary == a.home { String::new() } else { a.primary.clone() });
+        line("state", a.state.clone());
+        line("context", a.context.clone());
+        line("group", format!("{} (epoch {}, committed {})", a.group, a.epoch, a.committed));
+        line("replicas", a.in_sync.join(", "));
+        line("instances", a.instances.to_string());
+        line("moves with", a.bundle.join(", "));
+        line("former homes", a.aliases.join(", "));
+        line("residency", a.residency.clone().unwrap_or_default());
+        out
+    })
+}
+
+pub(super) async fn handover(context: &Context, ae: String, to: Option<String>, deadline_ms: u64) -> Done {
+    let order = MoveOrder { ae, to, reason: MoveReason::Operator, deadline_ms };
+    let result = context.admin()?.order_move(&order).await?;
+    let done = result.state == "done";
+    context.print(&result, |r| {
+        let h = &r.handover;
+        if !done {
+            return format!(
+                "{}: {} ({})\n    -> the device stays at {}; `onemec candidates {}` lists other targets\n",
+                r.state, r.text, r.code, h.from, order.ae
+            );
+        }
+        format!(
+            "{} moved from {} to {} in epoch {}\nprepared in {} ms, interrupted for {} ms (commit {} ms), {} operations parked, {} bytes\n",
+            h.aes.join(", "),
+            h.from,
+            h.to,
+            h.epoch,
+            ms(h.prepare_us),
+            ms(h.interruption_us),
+            ms(h.commit_us),
+            h.parked,
+            h.bytes
+        )
+    })?;
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub(super) async fn candidates(context: &Context, ae: &str, n: usize) -> Done {
+    let answer = context.admin()?.candidates(ae, n).await?;
+    context.print(&answer, |c| {
+        let mut table = Table::new(&["#", "node", "score", "replica", "data age", "score made of"]);
+        for (i, candidate) in c.candidates.iter().enumerate() {
+            let terms: Vec<_> = candidate.terms.iter().map(|(k, v)| format!("{k} {v:+.2}")).collect();
+            table.row([
+                (i + 1).to_string(),
+                candidate.node.clone(),
+                format!("{:.3}", candidate.score),
+                if candidate.has_replica { "yes" } else { "no" }.to_owned(),
+                format!("{} ms", candidate.age_ms),
+                terms.join(", "),
+            ]);
+        }
+        let mut out = format!("targets for {} by policy `{}`, best first\n\n{table}", c.ae_id, c.policy);
+        for e in &c.excluded {
+            let _ = writeln!(out, "not {}: {} ({})", e.node, e.text, e.code);
+        }
+        out
+    })
+}
+
+pub(super) async fn handovers(context: &Context, last: Option<usize>) -> Done {
+    let mut all = context.admin()?.handovers().await?;
+    if let Some(last) = last {
+        all.drain(..all.len().saturating_sub(last));
+    }
+    context.print(&all, |all| {
+        let head = ["#", "devices", "reason", "from", "to", "outcome", "prepare ms", "gap ms", "commit ms", "attach ms"];
+        let mut table = Table::new(&head);
+        for h in all {
+            table.row(row(h));
+        }
+        if table.is_empty() { "no moves yet\n".into() } else { table.to_string() }
+    })
+}
+
+fn row(h: &Handover) -> [String; 10] {
+    let reason = format!("{:?}", h.reason).to_lowercase();
+    let attach = h.attach_us.map_or_else(|| "-".to_owned(), ms);
+    [
+        h.id.to_string(),
+        h.aes.join(","),
+        reason,
+        h.from.clone(),
+        h.to.clone(),
+        h.outcome.clone(),
+        ms(h.prepare_us),
+        ms(h.interruption_us),
+        ms(h.commit_us),
+        attach,
+    ]
+}

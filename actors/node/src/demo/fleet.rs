@@ -1,0 +1,305 @@
+//! The demo's devices: each is a oneM2M client of its own with a source of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use onemec_device::{
+    AeClient, Device, DeviceOptions, Endpoint, Event, MemorySink, Outcome, Pace, PlainClient, PlainOptions,
+    PlainReport, Reading,
+};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::DemoError;
+use super::report::ClientKind;
+use super::sources::{self, Source};
+use crate::topology::{Node, Topology};
+
+/// Every fourth device is an unmodified client.
+pub const UNMODIFIED_EVERY: usize = 4;
+/// Name of each device's container.
+pub const CONTAINER: &str = "data";
+/// Events kept per device: many times what a run makes.
+const EVENTS_MAX: usize = 2_000_000;
+/// How long a device may empty its buffer at the end.
+const FINISH: Duration = Duration::from_secs(20);
+
+/// One device.
+pub struct Member {
+    /// Its name: also the name of its AE.
+    pub name: String,
+    /// Its AE-ID.
+    pub ae_id: String,
+    /// Its kind of client.
+    pub client: ClientKind,
+    /// SP-relative address of its container, as its first registrar gave it.
+    pub address: String,
+    /// Pause between its readings.
+    pub pace: Pace,
+    /// What became of its writes.
+    pub sink: Arc<MemorySink>,
+    /// Held while it moves: a device moves once at a time.
+    pub moving: Arc<tokio::sync::Mutex<()>>,
+    runner: Runner,
+}
+
+enum Runner {
+    Library { device: Arc<Device>, stop: watch::Sender<bool>, feeder: JoinHandle<()> },
+    Plain { stop: watch::Sender<bool>, task: JoinHandle<PlainReport> },
+}
+
+/// What a fleet starts with.
+#[derive(Debug, Clone)]
+pub struct FleetOptions {
+    /// Number of devices.
+    pub devices: usize,
+    /// Pause between readings when nothing is being measured.
+    pub pace: Duration,
+    /// Seed.
+    pub seed: u64,
+    /// Zero of all times.
+    pub origin: Instant,
+}
+
+/// All devices.
+pub struct Fleet {
+    /// In the order of the mobility trace.
+    pub members: Vec<Member>,
+    /// Distinct sources.
+    pub sources: usize,
+    /// Zero of all times.
+    pub origin: Instant,
+}
+
+/// What the fleet counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Totals {
+    /// Attempts beyond the first.
+    pub retried: u64,
+    /// Lost by full buffers.
+    pub dropped: u64,
+}
+
+impl Fleet {
+    /// Registers the devices at `homes` and starts them.
+    ///
+    /// # Errors
+    /// If one cannot register.
+    pub async fn start(t: &Topology, homes: &[&Node], options: &FleetOptions) -> Result<Self, DemoError> {
+        let all = sources::catalogue(Path::new("/"));
+        let mut members = Vec::new();
+        for (i, home) in homes.iter().enumerate().take(options.devices) {
+            let name = format!("device-{:03}", i + 1);
+            let Some(mut source) = all.get(i % all.len().max(1)).cloned() else { break };
+            if i >= all.len() {
+                source.name = format!("{}-{}", source.name, i / all.len() + 1);
+            }
+            let fault = |source| DemoError::Device { device: name.clone(), source };
+            let unmodified = i % UNMODIFIED_EVERY == UNMODIFIED_EVERY - 1;
+            let member = if unmodified {
+                plain(t, home, &name, source, options).await.map_err(fault)?
+            } else {
+                library(home, &name, source, options, i).await.map_err(fault)?
+            };
+            members.push(member);
+        }
+        let sources = members.len().min(all.len());
+        Ok(Self { members, sources, origin: options.origin })
+    }
+
+    /// Microseconds since the origin.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Stops everything; buffers are emptied first.
+    pub async fn stop(self) -> (Vec<Stopped>, Totals) {
+        let mut totals = Totals::default();
+        let mut stopped = Vec::new();
+        let mut ending = Vec::new();
+        for member in self.members {
+            ending.push(tokio::spawn(member.stop()));
+        }
+        for end in ending {
+            if let Ok((member, retried, dropped)) = end.await {
+                totals.retried += retried;
+                totals.dropped += dropped;
+                stopped.push(member);
+            }
+        }
+        (stopped, totals)
+    }
+}
+
+/// A device that has ended.
+#[derive(Debug, Clone)]
+pub struct Stopped {
+    /// Its name.
+    pub name: String,
+    /// Its AE-ID.
+    pub ae_id: String,
+    /// Where its readings are.
+    pub address: String,
+    /// All its writes.
+    pub events: Vec<Event>,
+    /// It did not end as it should: the history may miss its last write.
+    pub problem: Option<String>,
+}
+
+impl Member {
+    /// The device, unless this is an unmodified client.
+    pub fn device(&self) -> Option<Arc<Device>> {
+        match &self.runner {
+            Runner::Library { device, .. } => Some(device.clone()),
+            Runner::Plain { .. } => None,
+        }
+    }
+
+    /// The longest gap that touches the time from `from_us` to `to_us`, and the errors that its program saw then.
+    pub fn gap(&self, from_us: u64, to_us: u64) -> (Option<u64>, u64) {
+        gap(&self.sink.events(), from_us, to_us)
+    }
+
+    /// A write that began after `since_us` was acknowledged.
+    pub fn wrote_since(&self, since_us: u64) -> bool {
+        self.sink.any_since(since_us)
+    }
+
+    async fn stop(self) -> (Stopped, u64, u64) {
+        let (mut retried, mut dropped, mut problem) = (0, 0, None);
+        match self.runner {
+            Runner::Library { device, stop, feeder } => {
+                stop.send_replace(true);
+                let _ = feeder.await;
+                match Arc::into_inner(device) {
+                    Some(device) => match device.finish(FINISH).await {
+                        Ok(report) => {
+                            retried = report.meter.counters.retried;
+                            dropped = report.meter.counters.dropped;
+                        }
+                        Err(_) => problem = Some("it did not end in time".to_owned()),
+                    },
+                    None => problem = Some("it was still in use".to_owned()),
+                }
+            }
+            Runner::Plain { stop, task } => {
+                stop.send_replace(true);
+                match tokio::time::timeout(FINISH, task).await {
+                    Ok(Ok(_)) => {}
+                    _ => problem = Some("it did not end in time".to_owned()),
+                }
+            }
+        }
+        if self.sink.overflowed() > 0 {
+            problem = Some("its history is longer than can be kept".into());
+        }
+        let events = self.sink.events();
+        let stopped = Stopped { name: self.name, ae_id: self.ae_id, address: self.address, events, problem };
+        (stopped, retried, dropped)
+    }
+}
+
+/// See [`Member::gap`].
+pub fn gap(events: &[Event], from_us: u64, to_us: u64) -> (Option<u64>, u64) {
+    let acks = events.iter().filter(|e| e.outcome == Outcome::Acknowledged).map(|e| e.ended_us);
+    let errors = events
+        .iter()
+        .filter(|e| e.outcome != Outcome::Acknowledged && e.ended_us >= from_us && e.invoked_us <= to_us)
+        .count();
+    (onemec_device::meter::gap_through(acks, from_us, to_us), u64::try_from(errors).unwrap_or(u64::MAX))
+}
+
+async fn library(
+    home: &Node,
+    name: &str,
+    mut source: Source,
+    options: &FleetOptions,
+    index: usize,
+) -> Result<Member, onemec_device::DeviceError> {
+    let mut o = DeviceOptions::new(endpoint(&home.poa())?, format!("C{name}"), name);
+    o.origin = options.origin;
+    o.seed = options.seed.wrapping_add(index as u64).wrapping_mul(0x2545_F491_4F6C_DD1D);
+    o.bearer = home.security.tokens.get(&format!("C{name}")).cloned();
+    let mut client = AeClient::new(o);
+    let ae_id = client.register().await?;
+    let container = client.create_container(CONTAINER, None).await?;
+    let address = format!("/~{}/{container}", home.cse_id);
+    let sink = Arc::new(MemorySink::new(EVENTS_MAX));
+    let device = Arc::new(Device::start(client, container, sink.clone())?);
+    let (stop, stopped) = watch::channel(false);
+    let pace = Pace::new(options.pace);
+    let (feed, feed_pace, feed_name) = (device.clone(), pace.clone(), name.to_owned());
+    let usual = options.pace;
+    let feeder = tokio::spawn(async move {
+        let mut number = 0;
+        while !*stopped.borrow() {
+            let pause = feed_pace.get();
+            // Faster than usual means "without pause": the next reading when the last one is answered.
+            if pause >= usual || feed.waiting() == 0 {
+                number += 1;
+                feed.offer(Reading { number, content: source.content(&feed_name, number) });
+            }
+            tokio::time::sleep(pause).await;
+        }
+    });
+    Ok(Member {
+        name: name.to_owned(),
+        ae_id,
+        client: ClientKind::Library,
+        address,
+        pace,
+        sink,
+        moving: Arc::default(),
+        runner: Runner::Library { device, stop, feeder },
+    })
+}
+
+async fn plain(
+    t: &Topology,
+    home: &Node,
+    name: &str,
+    mut source: Source,
+    options: &FleetOptions,
+) -> Result<Member, onemec_device::DeviceError> {
+    let mut addresses = Vec::new();
+    for address in t.client_addresses(home) {
+        addresses.push(endpoint(&address)?);
+    }
+    let pace = Pace::new(options.pace);
+    let mut client = PlainClient::new(PlainOptions {
+        addresses,
+        connector: onemec_device::Connector::default(),
+        originator: format!("C{name}"),
+        name: name.to_owned(),
+        container: CONTAINER.to_owned(),
+        cse_id: home.cse_id.clone(),
+        bearer: home.security.tokens.get(&format!("C{name}")).cloned(),
+        pace: pace.clone(),
+        answer_ms_max: 10_000,
+        reconnect_ms: 10,
+        window_ms: 1000,
+        origin: options.origin,
+    });
+    let ae_id = client.register().await?;
+    let sink = Arc::new(MemorySink::new(EVENTS_MAX));
+    let (stop, stopped) = watch::channel(false);
+    let device = name.to_owned();
+    let task = tokio::spawn(client.run(move |n| source.content(&device, n), sink.clone(), stopped));
+    Ok(Member {
+        name: name.to_owned(),
+        ae_id,
+        client: ClientKind::Unmodified,
+        address: format!("/~{}/-/{name}/{CONTAINER}", home.cse_id),
+        pace,
+        sink,
+        moving: Arc::default(),
+        runner: Runner::Plain { stop, task },
+    })
+}
+
+pub(crate) fn endpoint(url: &str) -> Result<Endpoint, onemec_device::DeviceError> {
+    url.parse().map_err(|e: onemec_device::http1::BadEndpoint| {
+        onemec_device::DeviceError::BadAnswer { what: "point of access", detail: e.to_string() }
+    })
+}

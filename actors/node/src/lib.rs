@@ -1,0 +1,17 @@
+//! The program `onemec`, as a library so that tests can drive its parts.
+//!
+//! - [`topology`]: one TOML per cluster, checked, with the line of each problem
+//! - [`admin`]: the HTTP API by which commands talk to running nodes
+//! - [`up`]: every node of a topology as a child process of its own
+//! - [`demo`]: the main job: real measurements, moves, kills, history check, report
+//! - [`cmd`]: the commands; [`cli`]: their arguments; [`table`]: what they print
+//! - [`node`]: one member of a cluster
+
+pub mod admin;
+pub mod cli;
+pub mod cmd;
+pub mod demo;
+pub mod node;
+pub mod table;
+pub mod topology;
+pub mod up;

@@ -1,0 +1,31 @@
+//! `onemec`: see `onemec --help`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use onemec_node::cli::Cli;
+use onemec_node::cmd;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    // Children are started from this thread: they get their death signal when the thread that started them ends.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(r) => r,
+        Err(e) => {
+            eprintln!("onemec: cannot start threads: {e}");
+            return ExitCode::from(2);
+        }
+    };
+    match runtime.block_on(cmd::run(cli)) {
+        Ok(code) => code,
+        Err(e) => {
+            if json {
+                println!("{}", serde_json::json!({ "error": e.to_string() }));
+            } else {
+                eprintln!("onemec: {e}");
+            }
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What must hold in a topology beyond its syntax.
+
+use std::collections::BTreeMap;
+
+use onemec_device::Endpoint;
+
+use super::load::{Lines, Problem};
+use super::{Auth, Durability, Node, Role, Topology, UnmodifiedSteering};
+
+/// Everything that is wrong.
+pub(super) fn check(t: &Topology, lines: &Lines<'_>) -> Vec<Problem> {
+    let mut c = Checker { lines, problems: Vec::new() };
+    c.cluster(t);
+    c.values(t);
+    c.unique(t);
+    for (i, node) in t.node.iter().enumerate() {
+        c.node(i, node);
+    }
+    c.problems.sort_by_key(|p| p.line);
+    c.problems
+}
+
+struct Checker<'a> {
+    lines: &'a Lines<'a>,
+    problems: Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn at(&mut self, line: usize, what: impl Into<String>, fix: impl Into<String>) {
+        self.problems.push(Problem { line, what: what.into(), fix: fix.into() });
+    }
+
+    fn cluster(&mut self, t: &Topology) {
+        if !is_name(&t.cluster.name) {
+            let line = self.lines.section("cluster", "name");
+            self.at(line, format!("cluster name `{}` is not usable", t.cluster.name), NAME_RULE);
+        }
+        let domain = &t.cluster.domain;
+        if domain.is_empty() || domain.chars().any(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c)))
+        {
+            let line = self.lines.section("cluster", "domain");
+            self.at(line, format!("domain `{domain}` is not usable"), "use lower case letters, digits, `-` and `.`");
+        }
+        let voters = t.node.iter().filter(|n| n.is(Role::Voter)).count();
+        if !matches!(voters, 1 | 3 | 5) {
+            let line = self.lines.node(0, "roles");
+            self.at(
+                line,
+                format!("{voters} nodes have the role `voter`"),
+                "give it to 3 nodes (one may die) or 5 (two may die); 1 is for trials",
+            );
+        }
+        let in_cses: Vec<usize> =
+            t.node.iter().enumerate().filter(|(_, n)| n.is(Role::InCse)).map(|(i, _)| i).collect();
+        match in_cses.as_slice() {
+            [_] => {}
+            [] => self.at(0, "no node has the role `in-cse`", "give it to the node in the cloud"),
+            [_, second, ..] => {
+                let line = self.lines.node(*second, "roles");
+                self.at(line, "a second node has the role `in-cse`", "a cluster has one IN-CSE: use `mn-cse` here");
+            }
+        }
+    }
+
+    fn values(&mut self, t: &Topology) {
+        let checks = [
+            ("timing", "lease_ms", t.timing.lease_ms, 50, 10_000),
+            ("timing", "freeze_ms_max", t.timing.freeze_ms_max, 5, 1000),
+            ("timing", "move_ms_max", t.timing.move_ms_max, 100, 3_600_000),
+            ("timing", "repeat_window_ms", t.timing.repeat_window_ms, 1000, 3_600_000),
+            ("timing", "token_ms", t.timing.token_ms, 1000, 30 * 24 * 3_600_000),
+            ("storage", "segment_bytes_min", t.storage.segment_bytes_min, 4096, 1 << 30),
+            ("storage", "segment_bytes_max", t.storage.segment_bytes_max, t.storage.segment_bytes_min, 1 << 30),
+            ("limits", "request_bytes_max", t.limits.request_bytes_max, 1024, 1 << 30),
+            ("limits", "requests_bytes_max", t.limits.requests_bytes_max, t.limits.request_bytes_max, 1 << 40),
+            ("limits", "connections_max", u64::from(t.limits.connections_max), 1, 1_000_000),
+            ("limits", "aes_max", u64::from(t.limits.aes_max), 1, 100_000_000),
+            ("limits", "moves_max", u64::from(t.limits.moves_max), 1, 10_000),
+        ];
+        for (section, key, value, min, max) in checks {
+            if value < min || value > max {
+                let line = self.lines.section(section, key);
+                self.at(line, format!("{key} = {value}"), format!("use a value from {min} to {max}"));
+            }
+        }
+        let nodes = u32::try_from(t.node.len()).unwrap_or(u32::MAX);
+        let least = if t.storage.durability == Durability::Replicated { 2 } else { 1 };
+        if t.storage.replicas < least || t.storage.replicas > nodes {
+            let line = self.lines.section("storage", "replicas");
+            let (what, fix) = (format!("replicas = {}", t.storage.replicas), format!("use {least} to {nodes} (the nodes)"));
+            self.at(line, what, fix);
+        }
+        if t.steering.unmodified == UnmodifiedSteering::Dns
+            && (t.steering.dns_listen.is_none() || t.steering.dns_zone.is_none())
+        {
+            let line = self.lines.section("steering", "unmodified");
+            self.at(line, "steering by DNS needs a server", "add dns_listen = \"ADDRESS:PORT\" and dns_zone = \"ZONE\"");
+        }
+        if let Some(url) = &t.observability.otlp_endpoint
+            && url.parse::<Endpoint>().is_err()
+        {
+            let line = self.lines.section("observability", "otlp_endpoint");
+            self.at(line, format!("`{url}` is no URL"), "write http://HOST:PORT of an OTLP collector");
+        }
+    }
+
+    fn unique(&mut self, t: &Topology) {
+        let mut seen: BTreeMap<(&str, String), String> = BTreeMap::new();
+        for (i, n) in t.node.iter().enumerate() {
+            // Boxes that are reached under different names have addresses of their own.
+            let machine = n.cluster_address.as_deref().and_then(|a| a.rsplit_once(':')).map_or("", |(host, _)| host);
+            let on = |address: String| if machine.is_empty() { address } else { format!("{address} of {machine}") };
+            let values = [
+                ("name", "name", n.name.clone()),
+                ("id", "id", n.id.to_string()),
+                ("cse_id", "cse_id", n.cse_id.clone()),
+                ("udp", "cluster_listen", on(n.cluster_listen.to_string())),
+                ("tcp", "http_listen", on(n.http_listen.to_string())),
+                ("tcp", "admin_listen", on(n.admin_listen.to_string())),
+            ];
+            for (kind, key, value) in values {
+                if let Some(other) = seen.insert((kind, value.clone()), n.name.clone()) {
+                    let line = self.lines.node(i, key);
+                    let fix = format!("node `{other}` has it already: give each node its own");
+                    self.at(line, format!("{key} = {value} of node `{}` is taken", n.name), fix);
+                }
+            }
+        }
+    }
+
+    fn node(&mut self, i: usize, n: &Node) {
+        let line = |key: &str| self.lines.node(i, key);
+        let mut found: Vec<(usize, String, String)> = Vec::new();
+        let mut at = |line: usize, what: String, fix: &str| found.push((line, what, fix.to_owned()));
+        if !is_name(&n.name) {
+            at(line("name"), format!("node name `{}` is not usable", n.name), NAME_RULE);
+        }
+        if n.id == 0 {
+            at(line("id"), "id = 0".into(), "number the nodes from 1; the number must never change");
+        }
+        if !n.cse_id.strip_prefix('/').is_some_and(is_name) {
+            at(line("cse_id"), format!("CSE-ID `{}`", n.cse_id), "write a slash and a name, for example /edge1");
+        }
+        if !is_name(&n.cse_base) {
+            at(line("cse_base"), format!("CSEBase name `{}`", n.cse_base), NAME_RULE);
+        }
+        if !(n.is(Role::InCse) || n.is(Role::MnCse) || n.is(Role::Voter)) {
+            at(line("roles"), format!("node `{}` has no role", n.name), "use in-cse, mn-cse or voter");
+        }
+        if n.is(Role::InCse) && n.is(Role::MnCse) {
+            at(line("roles"), "a node is IN-CSE or MN-CSE".into(), "remove one of the two roles");
+        }
+        match &n.http_poa {
+            None if n.http_listen.ip().is_unspecified() => at(
+                line("http_listen"),
+                format!("devices cannot be told to come to {}", n.http_listen),
+                "add http_poa = \"http://HOST:PORT\" with an address or name that devices reach",
+            ),
+            Some(poa) => match poa.parse::<Endpoint>() {
+                Err(e) => at(line("http_poa"), e.to_string(), "correct the URL"),
+                Ok(e) if e.tls != n.security.tls => at(
+                    line("http_poa"),
+                    format!("http_poa = {poa}, but security.tls = {}", n.security.tls),
+                    "make the scheme fit: https with tls = true, http without",
+                ),
+                Ok(_) => {}
+            },
+            None => {}
+        }
+        if n.cluster_listen.ip().is_unspecified() && n.cluster_address.is_none() {
+            at(
+                line("cluster_listen"),
+                format!("the other nodes cannot reach {}", n.cluster_listen),
+                "add cluster_address = \"HOST:PORT\"",
+            );
+        }
+        for second in &n.second_addresses {
+            if second.parse::<Endpoint>().is_err() {
+                at(line("second_addresses"), format!("`{second}` is no URL"), "write http://HOST:PORT");
+            }
+        }
+        let s = &n.security;
+        if s.certificate.is_some() != s.key.is_some() {
+            at(line("security"), "certificate and key come together".into(), "give both files or none");
+        }
+        if s.auth == Auth::Required && s.tokens.is_empty() && !s.tls {
+            at(
+                line("security"),
+                "auth = \"required\", but nobody could prove anything".into(),
+                "set tls = true (client certificates) or list bearer tokens",
+            );
+        }
+        if let Some((ae, _)) = s.tokens.iter().find(|(ae, token)| !is_ae(ae) || token.len() < 16) {
+            at(
+                line("tokens"),
+                format!("token of `{ae}`"),
+                "write AE-ID = \"TOKEN\": AE-IDs begin with C or S, tokens have 16 characters or more",
+            );
+        }
+        if let Some(l) = n.capabilities.location
+            && !((-90.0..=90.0).contains(&l.lat) && (-180.0..=180.0).contains(&l.lon))
+        {
+            at(line("location"), format!("no such place: {}, {}", l.lat, l.lon), "lat is -90 to 90, lon -180 to 180");
+        }
+        for (line, what, fix) in found {
+            self.at(line, what, fix);
+        }
+    }
+}
+
+const NAME_RULE: &str = "begin with a letter or digit, then letters, digits, `-`, `.` and `_`, 64 at most";
+
+fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+}
+
+fn is_ae(text: &str) -> bool {
+    text.starts_with(['C', 'S']) && is_name(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+
+    #[test]
+    fn each_rule_is_kept() {
+        let good = include_str!("../../../../cluster-configs/local-3.toml");
+        let cases = [
+            ("name = \"edge1\"", "name = \"edge 1\"", "node name"),
+            ("name = \"edge2\"", "name = \"edge1\"", "is taken"),
+            ("cse_id = \"/edge1\"", "cse_id = \"edge1\"", "CSE-ID"),
+            ("admin_listen = \"127.0.0.1:8093\"", "admin_listen = \"127.0.0.1:8082\"", "is taken"),
+            ("roles = [\"mn-cse\", \"voter\"]", "roles = [\"mn-cse\"]", "voter"),
+            ("roles = [\"mn-cse\", \"voter\"]", "roles = [\"in-cse\", \"voter\"]", "second node"),
+            ("replicas = 2", "replicas = 7", "replicas"),
+            ("freeze_ms_max = 50", "freeze_ms_max = 0", "freeze_ms_max"),
+            ("http_listen = \"127.0.0.1:8082\"", "http_listen = \"0.0.0.0:8082\"", "cannot be told"),
+            ("unmodified = \"second-address\"", "unmodified = \"dns\"", "needs a server"),
+            ("lat = 52.5163", "lat = 152.5163", "no such place"),
+            ("auth = \"none\"", "auth = \"required\"", "nobody could prove"),
+        ];
+        for (from, to, what) in cases {
+            assert!(good.contains(from), "{from}");
+            let problems = parse(&good.replacen(from, to, 1)).expect_err(to);
+            assert!(problems.iter().any(|p| p.what.contains(what) && p.line > 0), "{to}: {problems:?}");
+            assert!(problems.iter().all(|p| !p.fix.is_empty()));
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! One TOML file describes one cluster; `cluster-configs/local-3.toml` is the commented manual.
+//!
+//! [`load`] parses and checks a file: every problem comes with its line and with what to do. [`ports`] puts a topology on
+//! other ports of the loopback interface.
+
+mod check;
+mod load;
+mod ports;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{Problem, TopologyError, load, parse};
+pub use ports::{PortBase, with_ports};
+
+/// A cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// Name and generation.
+    pub cluster: Cluster,
+    /// Leases and moves.
+    #[serde(default)]
+    pub timing: Timing,
+    /// Durability and segments.
+    #[serde(default)]
+    pub storage: Storage,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How clients find the serving node.
+    #[serde(default)]
+    pub steering: Steering,
+    /// Where measurements go.
+    #[serde(default)]
+    pub observability: Observability,
+    /// The nodes.
+    pub node: Vec<Node>,
+}
+
+/// What the cluster is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Short name, for messages and folders.
+    pub name: String,
+    /// Domain (service provider); stands in every certificate. A connection from another domain is federation only.
+    pub domain: String,
+    /// Raised by an operator who restores a backup: nodes of another generation are refused.
+    #[serde(default = "one")]
+    pub generation: u64,
+    /// Folder of the cluster's certificate authority; absent: made in the run folder (local topologies).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_dir: Option<PathBuf>,
+}
+
+/// Times of leases and moves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timing {
+    /// A node that did not renew its lease for so long serves nothing, and its groups are taken over.
+    pub lease_ms: u64,
+    /// A move parks writes at most so long.
+    pub freeze_ms_max: u64,
+    /// A move that is not ready by then is given up.
+    pub move_ms_max: u64,
+    /// The widest expiry of a repeatable request, and how long its answer is kept.
+    pub repeat_window_ms: u64,
+    /// Validity of a handover token.
+    pub token_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { lease_ms: 300, freeze_ms_max: 50, move_ms_max: 30_000, repeat_window_ms: 60_000, token_ms: 3_600_000 }
+    }
+}
+
+/// When a write counts as kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// In the memory of the serving node.
+    Memory,
+    /// In the memory of all in-sync replicas, at least two.
+    Replicated,
+    /// In addition on the disks of the synced members.
+    #[default]
+    Disk,
+}
+
+/// How contexts are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Default of new contexts.
+    pub durability: Durability,
+    /// Wished number of replicas of a group, the primary included.
+    pub replicas: u32,
+    /// A segment is sealed from this size on.
+    pub segment_bytes_min: u64,
+    /// No segment is larger.
+    pub segment_bytes_max: u64,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { durability: Durability::Disk, replicas: 2, segment_bytes_min: 64 * 1024, segment_bytes_max: 256 * 1024 }
+    }
+}
+
+/// Bounds of one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Body of one request.
+    pub request_bytes_max: u64,
+    /// Requests under way, all together.
+    pub requests_bytes_max: u64,
+    /// Open client connections.
+    pub connections_max: u32,
+    /// AEs at home on one node.
+    pub aes_max: u32,
+    /// Moves under way at once, as source or target.
+    pub moves_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes_max: 1024 * 1024,
+            requests_bytes_max: 64 * 1024 * 1024,
+            connections_max: 4096,
+            aes_max: 100_000,
+            moves_max: 32,
+        }
+    }
+}
+
+/// How a client without the device library reaches the new node when its host is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnmodifiedSteering {
+    /// It knows a name, and our DNS server answers with the node that serves.
+    Dns,
+    /// It knows a second address, and any node forwards.
+    #[default]
+    SecondAddress,
+    /// A living node takes over the dead node's address.
+    AddressTakeover,
+}
+
+/// How clients find the serving node.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Steering {
+    /// For clients without the device library.
+    pub unmodified: UnmodifiedSteering,
+    /// UDP address of the DNS server of each node that has a DNS role (mode `dns`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_listen: Option<SocketAddr>,
+    /// Zone that it answers for (mode `dns`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_zone: Option<String>,
+}
+
+/// Where measurements go, beside `/metrics` of each node.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Observability {
+    /// OTLP collector for traces, for example `http://127.0.0.1:4317`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// Keep each node's audit log (`audit.jsonl`) for the history checker.
+    pub audit: bool,
+}
+
+/// What a node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The infrastructure CSE: one per cluster.
+    InCse,
+    /// A middle-node CSE: an edge host where devices register.
+    MnCse,
+    /// Votes in the directory: one, three or five nodes.
+    Voter,
+}
+
+/// Whether originators must prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// Nobody is asked.
+    #[default]
+    None,
+    /// A certificate or token that is shown must fit the originator; none need be shown.
+    Optional,
+    /// A client certificate or a bearer token bound to the AE-ID is needed.
+    Required,
+}
+
+/// The HTTP door of a node.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Security {
+    /// Serve HTTPS.
+    pub tls: bool,
+    /// Originators.
+    pub auth: Auth,
+    /// PEM file of the server's certificate; absent with `tls`: issued by the cluster's authority at start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// PEM file of the authority of client certificates; absent: the cluster's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
+    /// Bearer tokens by AE-ID.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tokens: BTreeMap<String, String>,
+}
+
+/// A place.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Location {
+    /// Degrees, north is positive.
+    pub lat: f64,
+    /// Degrees, east is positive.
+    pub lon: f64,
+}
+
+/// What a node offers; gossiped to all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capabilities {
+    /// Processor cores.
+    pub cpu_cores: u32,
+    /// Graphics processors.
+    pub gpus: u32,
+    /// Memory for workloads.
+    pub memory_mib: u64,
+    /// Disk for workloads.
+    pub storage_gib: u64,
+    /// `mains`, `battery`, `solar` or a word of your own; policies compare it.
+    pub energy: String,
+    /// Where the node stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// APIs beyond oneM2M that it serves.
+    pub apis: Vec<String>,
+    /// Words that residency and trust policies ask for.
+    pub trust: Vec<String>,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self {
+            cpu_cores: 1,
+            gpus: 0,
+            memory_mib: 1024,
+            storage_gib: 10,
+            energy: "mains".into(),
+            location: None,
+            apis: Vec::new(),
+            trust: Vec::new(),
+        }
+    }
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its name in commands and logs.
+    pub name: String,
+    /// Its number; stands in its certificate and never changes or is used again.
+    pub id: u64,
+    /// What it is for.
+    pub roles: Vec<Role>,
+    /// CSE-ID, with its slash.
+    pub cse_id: String,
+    /// Resource name of its CSEBase.
+    pub cse_base: String,
+    /// QUIC (UDP) address for the other nodes.
+    pub cluster_listen: SocketAddr,
+    /// Address under which the others reach it, where that differs (`HOST:PORT`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_address: Option<String>,
+    /// HTTP address for devices and applications.
+    pub http_listen: SocketAddr,
+    /// Point of access that it advertises; absent: made from `http_listen`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_poa: Option<String>,
+    /// Admin API and `/metrics`; keep it private.
+    pub admin_listen: SocketAddr,
+    /// Where its data lies; absent: a folder named after the node in the run folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// Its HTTP door.
+    #[serde(default)]
+    pub security: Security,
+    /// What it offers.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// Federation groups that it joins at start (by place, application domain, QoS).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub federation_groups: Vec<String>,
+    /// Second addresses of its unmodified clients (mode `second-address`); absent: the other nodes in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub second_addresses: Vec<String>,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+impl Node {
+    /// The point of access that it advertises.
+    pub fn poa(&self) -> String {
+        let scheme = if self.security.tls { "https" } else { "http" };
+        self.http_poa.clone().unwrap_or_else(|| format!("{scheme}://{}", self.http_listen))
+    }
+    /// URL of its admin API.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin_listen)
+    }
+    /// True if it has the role.
+    pub fn is(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+}
+
+impl Topology {
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.node.iter().find(|n| n.name == name)
+    }
+    /// The names, for messages.
+    pub fn names(&self) -> String {
+        self.node.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+    /// The node with the IN-CSE.
+    pub fn in_cse(&self) -> Option<&Node> {
+        self.node.iter().find(|n| n.is(Role::InCse))
+    }
+    /// The edge hosts.
+    pub fn edges(&self) -> impl Iterator<Item = &Node> {
+        self.node.iter().filter(|n| n.is(Role::MnCse))
+    }
+    /// Points of access for an unmodified client of `node`, in the order in which it tries them.
+    pub fn client_addresses(&self, node: &Node) -> Vec<String> {
+        let mut all = vec![node.poa()];
+        if self.steering.unmodified == UnmodifiedSteering::SecondAddress {
+            if node.second_addresses.is_empty() {
+                all.extend(self.node.iter().filter(|n| n.name != node.name).map(Node::poa));
+            } else {
+                all.extend(node.second_addresses.iter().cloned());
+            }
+        }
+        all
+    }
+}
