@@ -33,8 +33,8 @@ impl GroupExec {
 
     fn drop_overdue(&mut self, now: Mono) {
         let retry = self.env.limits.retry_after;
-        let (overdue, parked): (Vec<_>, _) = std::mem::take(&mut self.parked).into_iter().partition(|(until, _)| now >= *until);
-        self.parked = parked;
+        let (overdue, parked): (Vec<_>, Vec<_>) = std::mem::take(&mut self.parked).into_iter().partition(|(until, _)| now >= *until);
+        self.parked = parked.into();
         for (_, write) in overdue {
             drop(write.reply.send(WriteReply::not_applied("not served within the parking time", retry)));
         }
