@@ -195,8 +195,8 @@ impl Checkpoint {
         {
             return Err(damaged(0, "header or lists"));
         }
-        let (segments, kept) = Self::lists(&lists, header.segments.get() as usize)
-            .ok_or_else(|| damaged(HEADER_BYTES as u64, "lists"))?;
+        let (segments, kept) =
+            Self::lists(&lists, header.segments.get() as usize).ok_or_else(|| damaged(HEADER_BYTES as u64, "lists"))?;
         Ok(Self {
             group,
             seq: Seq(header.seq.get()),

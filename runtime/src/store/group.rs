@@ -35,8 +35,7 @@ pub struct GroupStore {
 
 impl GroupStore {
     pub(super) fn new(shared: Arc<Shared>, log: Arc<WalGroup>, sealed: Sealed) -> Arc<Self> {
-        let history =
-            GroupHistory { log: Arc::clone(&log), shared: Arc::clone(&shared), sealed: RwLock::new(sealed) };
+        let history = GroupHistory { log: Arc::clone(&log), shared: Arc::clone(&shared), sealed: RwLock::new(sealed) };
         Arc::new(Self { log, shared, history: Arc::new(history), work: Mutex::new(false) })
     }
 

@@ -223,7 +223,8 @@ impl Core {
                     if queue.closed {
                         let rest = std::mem::take(&mut queue.items);
                         drop(queue);
-                        let fatal = Fatal { cause: DiskError::NoSpace { op: DiskOp::Allocate, path: self.dir.clone() } };
+                        let fatal =
+                            Fatal { cause: DiskError::NoSpace { op: DiskOp::Allocate, path: self.dir.clone() } };
                         rest.into_iter().filter_map(|item| item.done).for_each(|done| done(Err(fatal.clone())));
                         return;
                     }

@@ -70,7 +70,7 @@ fn lives(seed: u64, lives: u64, failing_syncs: bool) {
         }
         // What is found beyond was submitted in the life before, in that order: `log` is extended below by it.
         log = read;
-        if failing_syncs && dice % 3 == 0 {
+        if failing_syncs && dice.is_multiple_of(3) {
             disk.fail_sync_after(dice / 3 % 7);
         } else {
             disk.stop_after(dice % 23);
@@ -88,7 +88,7 @@ fn lives(seed: u64, lives: u64, failing_syncs: bool) {
         }
         append.pump();
         drop(append);
-        if dice % 4 == 0 {
+        if dice.is_multiple_of(4) {
             disk.restart();
         } else {
             disk.crash(dice);

@@ -292,9 +292,10 @@ impl State {
 
     fn forget_unnamed(&mut self, id: u64) {
         let named = self.names.values().chain(self.durable_names.values()).any(|i| *i == id);
-        let coming = self.changes.iter().any(
-            |c| matches!(c, NameChange::Create(_, i) | NameChange::Rename(_, _, i) if *i == id),
-        );
+        let coming = self
+            .changes
+            .iter()
+            .any(|c| matches!(c, NameChange::Create(_, i) | NameChange::Rename(_, _, i) if *i == id));
         if !named && !coming {
             self.inodes.remove(&id);
         }
@@ -453,7 +454,11 @@ impl DiskFile for SimFile {
             let Some(inode) = state.inodes.get_mut(&self.inode) else { return Ok(()) };
             let pending = std::mem::take(&mut inode.pending);
             if failing {
-                return Err(DiskError::from_io(DiskOp::Sync, &self.path, io::Error::other("injected failure of a sync")));
+                return Err(DiskError::from_io(
+                    DiskOp::Sync,
+                    &self.path,
+                    io::Error::other("injected failure of a sync"),
+                ));
             }
             for pending in pending {
                 match pending {

@@ -21,17 +21,17 @@
 //! A segment travels as the bytes of its file.
 
 mod read;
-mod write;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use onemec_wire::{GroupId, Seq};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub use read::{OpenSegments, Segment};
-pub use write::{ReceivedSegment, SegmentWriter};
 pub(super) use write::write;
+pub use write::{ReceivedSegment, SegmentWriter};
 
 const MAGIC: [u8; 8] = *b"oneSEG01";
 const MAGIC_END: [u8; 8] = *b"oneSEGE1";

@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use zerocopy::FromBytes;
 
-use super::{ENTRY_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES, Header, IndexEntry, SEGMENT_BYTES_MAX, SegmentInfo, info};
+use super::{
+    ENTRY_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES, Header, IndexEntry, SEGMENT_BYTES_MAX, SegmentInfo, info,
+};
 use crate::store::disk::{Disk, DiskFile, Open, read_all, read_range};
 use crate::store::error::StoreError;
 
@@ -70,7 +72,8 @@ impl OpenSegments {
             inner.index_bytes -= old.index.len() * ENTRY_BYTES;
         }
         while inner.open.len() > 1 && (inner.open.len() > self.files_max || inner.index_bytes > self.index_bytes_max) {
-            let oldest = inner.open.iter().filter(|(g, _)| **g != segment.generation).min_by_key(|(_, (_, used))| *used);
+            let oldest =
+                inner.open.iter().filter(|(g, _)| **g != segment.generation).min_by_key(|(_, (_, used))| *used);
             let Some(oldest) = oldest.map(|(g, _)| *g) else { break };
             inner.forget(oldest);
         }
@@ -160,9 +163,7 @@ impl Segment {
         }
         let bytes = read_range(&*opened.file, offset, len)?;
         match Record::parse(&bytes) {
-            Ok((record, used))
-                if used == len && record.seq().0 == entry.seq.get() && record.group() == self.group =>
-            {
+            Ok((record, used)) if used == len && record.seq().0 == entry.seq.get() && record.group() == self.group => {
                 Ok(record)
             }
             _ => Err(self.damaged(offset, "record")),

@@ -10,8 +10,8 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
 use super::{
-    ENTRY_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES, Header, IndexEntry, MAGIC, SEGMENT_BYTES_MAX, SegmentInfo, VERSION,
-    info,
+    ENTRY_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES, Header, IndexEntry, MAGIC, SEGMENT_BYTES_MAX, SegmentInfo,
+    VERSION, info,
 };
 use crate::store::disk::{Disk, DiskFile, Open, TEMPORARY, write_atomically};
 use crate::store::error::StoreError;
@@ -162,9 +162,8 @@ impl SegmentWriter {
             self.at += n as u64;
             part = rest;
             if self.parsed.is_none() && self.head.len() == HEADER_BYTES {
-                let parsed = Header::read(&self.head).filter(|(h, _, end)| {
-                    h.group == self.group && *end == self.expected.bytes
-                });
+                let parsed =
+                    Header::read(&self.head).filter(|(h, _, end)| h.group == self.group && *end == self.expected.bytes);
                 self.parsed = Some(parsed.ok_or(StoreError::Received("not the header of the announced segment"))?);
             }
         }

@@ -98,7 +98,7 @@ impl Model {
     }
 
     fn mark(&mut self, store: &GroupStore, seq: u64) {
-        let keep = seq % 3 != 0;
+        let keep = !seq.is_multiple_of(3);
         let released: Vec<Seq> = seq.checked_sub(17).map(Seq).into_iter().collect();
         store.mark(Seq(seq), keep, &released);
         if keep {

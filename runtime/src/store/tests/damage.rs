@@ -50,8 +50,7 @@ fn any_flipped_bit_is_reported_and_never_read() {
             let hook = Arc::clone(&seen);
             let options =
                 StoreOptions { on_damage: Arc::new(move |d| hook.lock().push(d.clone())), ..super::options() };
-            let (store, recovery) =
-                Store::open(disk.shared(), Path::new("/d"), NodeId(1), 1, options).unwrap();
+            let (store, recovery) = Store::open(disk.shared(), Path::new("/d"), NodeId(1), 1, options).unwrap();
             let mut missing = 0;
             for written in &all {
                 let group = store.group(written.group());

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod install;
 mod life;
+mod speed;
 
 use std::path::Path;
 use std::sync::Arc;

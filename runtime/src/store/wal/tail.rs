@@ -58,7 +58,13 @@ impl Tail {
         Self { base, base_epoch: epoch, synced: base, state, ..Self::default() }
     }
 
-    pub(super) fn recovered(base: Seq, base_epoch: Epoch, gnum_next: u64, state: GroupState, state_lsn: Option<Lsn>) -> Self {
+    pub(super) fn recovered(
+        base: Seq,
+        base_epoch: Epoch,
+        gnum_next: u64,
+        state: GroupState,
+        state_lsn: Option<Lsn>,
+    ) -> Self {
         Self { base, base_epoch, synced: base, gnum_next, state, state_lsn, ..Self::default() }
     }
 
