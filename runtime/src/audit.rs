@@ -1,37 +1,87 @@
-//! The audit log: every acknowledgement with its place, for the history checker (I1, I6). A bounded ring in memory and,
-//! where asked for, a file of JSON lines that outlives a killed node.
+//! The audit log: every acknowledgement with its place, every opening and closing of a gate, for the history checker (I1,
+//! I5, I6). A bounded ring in memory and, where asked for, a file of JSON lines that outlives a killed node.
+//!
+//! Times are `CLOCK_BOOTTIME` in nanoseconds: comparable between the processes of one machine.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
-use onemec_wire::{ContextId, Epoch, GroupId, NodeId, Seq};
+use onemec_core::time::Mono;
+use onemec_wire::{ContextId, Epoch, GroupId, Incarnation, Seq};
 use parking_lot::Mutex;
 use serde::Serialize;
+
+use crate::exec::clock::boottime;
 
 /// Lines kept in memory; older ones are only in the file.
 const RING_MAX: usize = 262_144;
 
-/// One acknowledgement.
+/// One line.
 #[derive(Debug, Clone, Serialize)]
 pub struct AuditLine {
-    /// Number of the line on this node.
+    /// Number of the line in this node's log, rising over restarts.
     pub n: u64,
-    /// The node.
-    pub node: u64,
-    /// The context.
-    pub context: String,
-    /// Its group.
-    pub group: String,
-    /// The epoch under which it was acknowledged.
-    pub epoch: u64,
-    /// The record.
-    pub seq: u64,
-    /// It was acknowledged to a client.
-    pub acknowledged: bool,
-    /// `CLOCK_BOOTTIME` in nanoseconds.
-    pub at_ns: u64,
+    /// The node's name.
+    pub node: String,
+    /// Its boot.
+    pub incarnation: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: AuditEvent,
+}
+
+/// What a line records.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum AuditEvent {
+    /// As primary, this node acknowledged an operation.
+    Acknowledged {
+        /// Context.
+        context: String,
+        /// Group.
+        group: String,
+        /// Epoch.
+        epoch: u64,
+        /// Place in the group's log.
+        seq: u64,
+        /// When the request came in at this node.
+        received_ns: u64,
+        /// When the answer left.
+        at_ns: u64,
+    },
+    /// The gate of a group opened: this node is primary.
+    Serving {
+        /// Group.
+        group: String,
+        /// Its contexts.
+        contexts: Vec<String>,
+        /// Epoch.
+        epoch: u64,
+        /// When.
+        at_ns: u64,
+    },
+    /// The gate closed.
+    Ceased {
+        /// Group.
+        group: String,
+        /// Epoch.
+        epoch: u64,
+        /// When.
+        at_ns: u64,
+    },
+    /// This node's CSE became the registrar of an AE.
+    Registrar {
+        /// AE-ID stem.
+        ae: String,
+        /// Its context.
+        context: String,
+        /// Epoch.
+        epoch: u64,
+        /// When.
+        at_ns: u64,
+    },
 }
 
 struct State {
@@ -43,33 +93,50 @@ struct State {
 
 /// See the module's documentation.
 pub struct Audit {
-    node: NodeId,
+    node: String,
+    incarnation: Incarnation,
     state: Mutex<State>,
 }
 
 impl Audit {
-    /// Begins a log; `file` is appended to.
-    pub fn new(node: NodeId, file: Option<&Path>) -> std::io::Result<Self> {
+    /// Begins a log; `file` is appended to. Numbers go on from `first`, which must rise from boot to boot.
+    pub fn new(node: &str, incarnation: Incarnation, first: u64, file: Option<&Path>) -> std::io::Result<Self> {
         let file = file.map(|f| OpenOptions::new().create(true).append(true).open(f)).transpose()?;
-        Ok(Self {
-            node,
-            state: Mutex::new(State { next: 1, ring: VecDeque::new(), file, buffer: Vec::new() }),
-        })
+        let state = State { next: first, ring: VecDeque::new(), file, buffer: Vec::new() };
+        Ok(Self { node: node.into(), incarnation, state: Mutex::new(state) })
     }
 
     /// An operation is acknowledged now.
-    pub fn acknowledged(&self, group: GroupId, context: ContextId, epoch: Epoch, seq: Seq) {
-        let mut state = self.state.lock();
-        let line = AuditLine {
-            n: state.next,
-            node: self.node.0,
+    pub fn acknowledged(&self, group: GroupId, context: ContextId, epoch: Epoch, seq: Seq, received: Mono) {
+        self.note(AuditEvent::Acknowledged {
             context: context.to_string(),
             group: group.to_string(),
             epoch: epoch.0,
             seq: seq.0,
-            acknowledged: true,
-            at_ns: crate::exec::clock::boottime().0,
-        };
+            received_ns: received.0,
+            at_ns: boottime().0,
+        });
+    }
+
+    /// A gate opened or closed.
+    pub fn gate(&self, group: GroupId, epoch: Epoch, open: bool, contexts: impl Iterator<Item = ContextId>) {
+        let (group, epoch, at_ns) = (group.to_string(), epoch.0, boottime().0);
+        self.note(if open {
+            AuditEvent::Serving { group, contexts: contexts.map(|c| c.to_string()).collect(), epoch, at_ns }
+        } else {
+            AuditEvent::Ceased { group, epoch, at_ns }
+        });
+    }
+
+    /// This node's CSE is the registrar of an AE from now on.
+    pub fn registrar(&self, ae: &str, context: ContextId, epoch: Epoch) {
+        let at_ns = boottime().0;
+        self.note(AuditEvent::Registrar { ae: ae.into(), context: context.to_string(), epoch: epoch.0, at_ns });
+    }
+
+    fn note(&self, event: AuditEvent) {
+        let mut state = self.state.lock();
+        let line = AuditLine { n: state.next, node: self.node.clone(), incarnation: self.incarnation.0, event };
         state.next += 1;
         if state.file.is_some() {
             let mut buffer = std::mem::take(&mut state.buffer);
@@ -77,10 +144,9 @@ impl Audit {
             // Written before the acknowledgement leaves, so that the file of a killed node is complete.
             if serde_json::to_writer(&mut buffer, &line).is_ok() {
                 buffer.push(b'\n');
-                if let Some(file) = &mut state.file
-                    && let Err(e) = file.write_all(&buffer)
-                {
-                    tracing::error!("audit log: {e}");
+                let failed = state.file.as_mut().and_then(|f| f.write_all(&buffer).err());
+                if let Some(e) = failed {
+                    tracing::error!("audit log: {e}; no file from now on");
                     state.file = None;
                 }
             }

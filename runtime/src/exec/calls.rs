@@ -182,7 +182,8 @@ impl Runtime {
         permit: Option<OwnedSemaphorePermit>,
     ) -> WriteReply {
         let (reply, answer) = oneshot::channel();
-        self.tell_group(group, GroupMsg::Write(Write { context, create, op, repeat, deadline, reply, permit }));
+        let received = self.inner.parts.clock.mono();
+        self.tell_group(group, GroupMsg::Write(Write { context, create, op, repeat, received, deadline, reply, permit }));
         match tokio::time::timeout(self.left(deadline), answer).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(_)) => WriteReply::unknown("the group's actor ended"),
@@ -272,6 +273,7 @@ impl Runtime {
                 create: None,
                 op,
                 repeat: repeat.clone(),
+                received: self.inner.parts.clock.mono(),
                 deadline,
                 reply: sender,
                 permit: None,

@@ -23,7 +23,12 @@ impl GroupExec {
                     }
                 }
                 Output::Committed(upto) => self.apply_upto(upto),
-                Output::Gate { epoch, open } => self.gate.set(epoch, open),
+                Output::Gate { epoch, open } => {
+                    self.gate.set(epoch, open);
+                    if let Some(audit) = &self.env.audit {
+                        audit.gate(self.group, epoch, open, self.contexts.contexts().map(|(c, _)| c));
+                    }
+                }
                 Output::Propose(command) => self.env.net.propose(self.group, command),
                 Output::Leading { primary, forward_to } => self.on_leading(now, primary, forward_to),
                 // Housekeeping does it after this step's outputs, so that records leave in order.

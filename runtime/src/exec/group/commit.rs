@@ -86,6 +86,7 @@ impl GroupExec {
             epoch,
             seq: w.seq,
             context: w.context,
+            received: w.received,
             reply: w.reply,
         };
         // Rule 2: an acknowledgement checks the lease; rule 13: a deletion waits for its tombstone.
@@ -98,7 +99,7 @@ impl GroupExec {
 
     fn acknowledge(&mut self, h: Held) {
         if let Some(audit) = &self.env.audit {
-            audit.acknowledged(self.group, h.context, h.epoch, h.seq);
+            audit.acknowledged(self.group, h.context, h.epoch, h.seq, h.received);
         }
         drop(h.reply.send(WriteReply::Answer(h.answer)));
     }

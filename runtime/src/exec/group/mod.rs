@@ -74,6 +74,8 @@ pub struct Write {
     pub op: Op,
     /// Set for repeatable requests.
     pub repeat: Option<RepeatKey>,
+    /// It came in at this node at this moment.
+    pub received: Mono,
     /// The caller waits until then.
     pub deadline: Mono,
     /// Where the answer goes.
@@ -115,6 +117,7 @@ pub struct GroupStatus {
 struct Waiting {
     seq: Seq,
     context: ContextId,
+    received: Mono,
     deadline: Mono,
     reply: oneshot::Sender<WriteReply>,
     _permit: Option<OwnedSemaphorePermit>,
@@ -129,6 +132,7 @@ struct Held {
     epoch: Epoch,
     seq: Seq,
     context: ContextId,
+    received: Mono,
     reply: oneshot::Sender<WriteReply>,
 }
 
@@ -330,7 +334,7 @@ impl GroupExec {
     }
 
     fn log_operation(&mut self, now: Mono, place: Position, write: Write) {
-        let Write { context, create, op, repeat, deadline, reply, permit } = write;
+        let Write { context, create, op, repeat, received, deadline, reply, permit } = write;
         if create.is_none() {
             // A repeat of an operation that still waits for its commitment is recognised when it is applied (I3).
             let admitted = self.contexts.admit(context, self.env.clock.wall_ms(), &op, repeat.as_ref());
@@ -352,7 +356,7 @@ impl GroupExec {
             .and_then(|record| self.log(record));
         match logged {
             Ok(seq) => {
-                self.waiting.push_back(Waiting { seq, context, deadline, reply, _permit: permit });
+                self.waiting.push_back(Waiting { seq, context, received, deadline, reply, _permit: permit });
                 self.step(now, Input::Appended);
             }
             Err(reason) => drop(reply.send(WriteReply::not_applied(reason, self.env.limits.retry_after))),

@@ -99,7 +99,7 @@ impl GroupExec {
             let deadline = now + OWN_OPERATION_MAX;
             self.on_write(
                 now,
-                Write { context: id.context, create: None, op, repeat: None, deadline, reply, permit: None },
+                Write { context: id.context, create: None, op, repeat: None, received: now, deadline, reply, permit: None },
             );
         }
     }
