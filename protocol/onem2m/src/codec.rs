@@ -198,6 +198,14 @@ mod tests {
     }
 
     #[test]
+    fn lists_in_lists_are_refused() {
+        let bytes = [b"\x01\x03lbl".to_vec(), b"\x07\x01".repeat(100_000)].concat();
+        assert_eq!(Attributes::decode(&mut &bytes[..]), Err(BadAttributes));
+        let nested = b"\x01\x03lbl\x07\x01\x07\x01\x02";
+        assert_eq!(Attributes::decode(&mut &nested[..]), Err(BadAttributes));
+    }
+
+    #[test]
     fn a_value_is_small() {
         assert!(size_of::<Value>() <= 24, "{}", size_of::<Value>());
         assert!(size_of::<(AttrId, Value)>() <= 32);
