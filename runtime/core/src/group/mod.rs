@@ -18,6 +18,7 @@ mod change;
 mod log;
 mod message;
 mod moves;
+mod planted;
 mod primary;
 mod replica;
 
@@ -29,6 +30,9 @@ use onemec_wire::{ContextId, Epoch, GroupId, Member, Seq};
 pub use self::log::{LogShape, Position};
 pub use self::message::{GroupBody, GroupMessage};
 pub use self::moves::{MoveFailure, MoveId, MoveOrder};
+#[cfg(feature = "planted")]
+pub use self::planted::plant;
+pub use self::planted::{Flaw, planted};
 pub use self::replica::Replica;
 use crate::directory::{Base, Command, Placement, StoreId};
 

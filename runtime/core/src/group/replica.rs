@@ -94,6 +94,15 @@ impl Replica {
         self.primary.iter().flat_map(|p| p.peers.iter().map(|(m, g)| (*m, g.held, g.synced)))
     }
 
+    /// Whether a history with this base is wanted; the executor asks before it replaces what the store holds. A history
+    /// that comes late or twice must not replace records that were acknowledged since.
+    pub fn wants_history(&self, base: Position, epoch: Epoch) -> bool {
+        epoch >= self.seen
+            && self.primary.as_ref().is_none_or(|p| p.epoch < epoch)
+            && !self.log.matches(base)
+            && base.seq > self.commit
+    }
+
     /// When `Tick` is wanted; `None` while nothing is owed by anyone.
     pub fn next_tick(&self, now: Mono) -> Option<Mono> {
         const SOON: Duration = Duration::from_millis(10);

@@ -1,0 +1,132 @@
+//! What goes wrong, and the end of it.
+
+use super::world::{Event, MS, World, say};
+
+const CRASH: usize = 0;
+const LOSE_DISK: usize = 1;
+const PAUSE: usize = 2;
+const SPLIT: usize = 3;
+const ONE_WAY: usize = 4;
+const POWER: usize = 5;
+const SLOW_DISK: usize = 6;
+const FLAP: usize = 7;
+const QUICK: usize = 8;
+
+impl World {
+    pub(crate) fn fault(&mut self) {
+        if self.healed.is_some() {
+            return;
+        }
+        let every = self.plan.fault_every_ms * MS;
+        let next = self.rng.between(every / 2, every * 2);
+        self.after(next, Event::Fault);
+        let total: u64 = self.plan.weights.iter().sum();
+        if total == 0 {
+            return;
+        }
+        let mut draw = self.rng.below(total);
+        let mut kind = 0;
+        for (i, w) in self.plan.weights.iter().enumerate() {
+            if draw < *w {
+                kind = i;
+                break;
+            }
+            draw -= w;
+        }
+        let n = self.rng.index(self.nodes.len());
+        match kind {
+            CRASH => self.crash_for(n, false, 5, 2_500),
+            QUICK => self.crash_for(n, false, 1, 60),
+            LOSE_DISK => {
+                // A quorum of stores must survive, else the cluster is lost for good (rule 14).
+                let lost = self.electorate.lost.len() + usize::from(self.electorate.voters.contains(&n));
+                if lost * 2 < self.electorate.voters.len() || self.electorate.lost.contains(&n) {
+                    self.crash_for(n, true, 300, 2_500);
+                }
+            }
+            PAUSE => self.pause(n),
+            SPLIT => self.split(n),
+            ONE_WAY => {
+                let other = self.rng.index(self.nodes.len());
+                self.block_for(n, other, 50, 1_500);
+            }
+            POWER => {
+                for n in 0..self.nodes.len() {
+                    self.crash_for(n, false, 20, 600);
+                }
+            }
+            SLOW_DISK => {
+                let until = self.now + self.rng.between(100, 2_000) * MS;
+                self.nodes[n].slow_disk_until = until;
+                self.count("slow disks");
+            }
+            FLAP => {
+                let other = self.rng.index(self.nodes.len());
+                if other != n && self.net.connection(n, other).is_some() {
+                    self.cut_connection(n, other);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn crash_for(&mut self, n: usize, lose_disk: bool, from_ms: u64, to_ms: u64) {
+        if !self.nodes[n].up {
+            return;
+        }
+        self.crash(n, lose_disk);
+        let back = self.rng.between(from_ms, to_ms) * MS;
+        self.after(back, Event::Restart { n });
+    }
+
+    fn pause(&mut self, n: usize) {
+        if !self.nodes[n].up || self.nodes[n].paused_until.is_some_and(|u| u > self.now) {
+            return;
+        }
+        let length = self.rng.between(20, 1_500) * MS;
+        say!(self, "n{} stops for {} ms", n + 1, length / MS);
+        self.count("pauses");
+        self.nodes[n].paused_until = Some(self.now + length);
+        if length > 600 * MS {
+            self.cut_connections_of(n);
+        }
+    }
+
+    fn split(&mut self, n: usize) {
+        self.count("partitions");
+        let with = self.rng.index(self.nodes.len());
+        let (from, to) = (100, 2_500);
+        for other in 0..self.nodes.len() {
+            if other != n && other != with {
+                for (a, b) in [(n, other), (other, n), (with, other), (other, with)] {
+                    if a != b && !(a == n && b == with) && !(a == with && b == n) {
+                        self.block_for(a, b, from, to);
+                    }
+                }
+            }
+        }
+    }
+
+    fn block_for(&mut self, a: usize, b: usize, from_ms: u64, to_ms: u64) {
+        if a == b {
+            return;
+        }
+        say!(self, "n{} does not reach n{}", a + 1, b + 1);
+        self.count("links cut");
+        self.block(a, b);
+        let back = self.rng.between(from_ms, to_ms) * MS;
+        self.after(back, Event::Unblock { a, b });
+    }
+
+    /// Everything works again: from now on progress is demanded.
+    pub(crate) fn heal(&mut self) {
+        say!(self, "healed");
+        self.healed = Some(self.now);
+        self.unblock_all();
+        for n in 0..self.nodes.len() {
+            self.nodes[n].slow_disk_until = 0;
+            self.restart(n);
+        }
+        self.after(1_000 * MS, Event::Check);
+    }
+}
