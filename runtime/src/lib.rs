@@ -1,5 +1,6 @@
 //! The node: transport, membership, directory, contexts, storage, supervision.
 
+pub mod lease;
 pub mod (directory);
 pub mod directory;
 pub mod pki;

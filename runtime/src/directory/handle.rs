@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onemec_core::directory::{Command, CommandOutcome, Directory};
-use onemec_core::lease::LeaderView;
+use onemec_core::lease::{LeaderView, Term};
 use onemec_wire::NodeId;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -20,7 +20,7 @@ use super::net::Net;
 use super::options::DirectoryOptions;
 use super::propose::Proposal;
 use super::read::ReadRequest;
-use super::types::{Metrics, Peer, Raft, RaftId};
+use super::types::{Metrics, OnlyIn, Peer, Raft, RaftId};
 use super::{members, propose, read, view};
 
 pub(crate) type ServerMetrics = openraft::metrics::RaftServerMetrics<u64, Peer>;
@@ -223,6 +223,16 @@ impl DirectoryHandle {
     /// Raft's id of this node's store, and its vote cell.
     pub(crate) fn vote_cell(&self) -> (RaftId, SharedVoteCell) {
         (self.inner.raft_id, self.inner.log.votes())
+    }
+    /// See [`propose::write_only_in`].
+    pub(crate) async fn propose_only_in(
+        &self,
+        commands: Vec<Command>,
+        reign: Term,
+        time: Duration,
+    ) -> Result<Vec<CommandOutcome>, ProposeError> {
+        let reign = OnlyIn { term: reign.term, leader: reign.leader };
+        propose::write_only_in(&self.inner, commands, reign, time).await
     }
     pub(crate) fn metrics(&self) -> watch::Receiver<Metrics> {
         self.inner.metrics.clone()

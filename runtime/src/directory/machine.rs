@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
-use onemec_core::directory::{CommandOutcome, Directory};
+use onemec_core::directory::{CommandOutcome, Directory, Refusal};
 use onemec_core::lease::Term;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
@@ -16,7 +16,9 @@ use super::changes::{Announcer, ChangeSet};
 use super::codec::{self, CodecError};
 use super::message::WireSnapshotMeta;
 use super::storage::{DiskFailed, Storage};
-use super::types::{LogId, RaftEntry, SnapshotBytes, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
+use super::types::{
+    LogId, Logged, OnlyIn, RaftEntry, SnapshotBytes, SnapshotMeta, StorageError, StoredMembership, TypeConfig,
+};
 
 /// How far this node has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -123,6 +125,11 @@ fn skip(directory: &mut Directory, entry: &RaftEntry) {
     directory.skip(entry.log_id.index);
 }
 
+fn is_from_another_reign(logged: &Logged, id: &LogId) -> bool {
+    let reign = OnlyIn { term: id.leader_id.term, leader: id.leader_id.node_id };
+    logged.only_in.is_some_and(|only| only != reign)
+}
+
 impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotBuilder = Builder;
 
@@ -142,8 +149,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
             for entry in entries {
                 self.applied = Some(entry.log_id);
                 changed.index = entry.log_id.index;
-                if let EntryPayload::Normal(commands) = &entry.payload {
-                    let mut outcome = directory.apply(entry.log_id.index, commands);
+                if let EntryPayload::Normal(logged) = &entry.payload {
+                    if is_from_another_reign(logged, &entry.log_id) {
+                        directory.skip(entry.log_id.index);
+                        let refusal = Refusal::NotAllowed("the leadership that decided this has ended".into());
+                        results.push(vec![CommandOutcome::Refused(refusal); logged.entry.commands.len()]);
+                        continue;
+                    }
+                    let mut outcome = directory.apply(entry.log_id.index, &logged.entry);
                     changed.groups.append(&mut outcome.groups);
                     changed.nodes.append(&mut outcome.nodes);
                     results.push(outcome.outcomes);

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
-use onemec_core::directory::{Command, CommandOutcome, Entry};
+use onemec_core::directory::{Command, CommandOutcome};
 use onemec_wire::NodeId;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use openraft::{CommittedLeaderId, EntryPayload};
 
-use super::types::{LogId, Membership, Peer, RaftEntry, RaftId, SnapshotMeta, StoredMembership, TypeConfig, Vote};
+use super::types::{
+    LogId, Logged, Membership, Peer, RaftEntry, RaftId, SnapshotMeta, StoredMembership, TypeConfig, Vote,
+};
 
 /// A place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -72,7 +74,7 @@ impl From<WireMembership> for Membership {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum WirePayload {
     Blank,
-    Normal(Entry),
+    Normal(Logged),
     Membership(WireMembership),
 }
 

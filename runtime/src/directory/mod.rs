@@ -57,6 +57,8 @@ pub use self::options::DirectoryOptions;
 pub use self::storage::{DiskFailed, Opened, Storage, Synced};
 pub use self::types::{Peer, RaftId};
 
+pub(crate) use self::types::Metrics;
+
 use self::handle::Inner;
 use self::log::LogStore;
 use self::machine::Machine;

@@ -20,6 +20,7 @@ use super::handle::Inner;
 use super::message::{Request, Response};
 use super::net::NetError;
 use super::network::ask;
+use super::types::{Logged, OnlyIn};
 
 /// Most bytes of commands in one entry.
 pub(super) const ENTRY_BYTES_MAX: usize = 256 << 10;
@@ -175,7 +176,7 @@ async fn write(inner: &Inner, mut batch: Vec<Proposal>) {
         entry.commands.append(&mut proposal.commands);
     }
     let before = inner.log.own_entries();
-    let result = match inner.raft.client_write(entry).await {
+    let result = match inner.raft.client_write(Logged { only_in: None, entry }).await {
         Ok(written) => Ok((written.log_id.index, written.data)),
         // openraft says the same when it was not leader and when a later leader removed the entry from this log; in the
         // second case another member may still have it. The log knows whether it ever got it.
@@ -185,6 +186,21 @@ async fn write(inner: &Inner, mut batch: Vec<Proposal>) {
         Err(error) => Err(ProposeError::Unknown(error.to_string())),
     };
     answer(batch, &counts, result);
+}
+
+/// At the leader: what it decided under `reign` and what nobody else may do in its place. Not queued, not forwarded.
+pub(crate) async fn write_only_in(
+    inner: &Inner,
+    commands: Vec<Command>,
+    reign: OnlyIn,
+    time: Duration,
+) -> Result<Vec<CommandOutcome>, ProposeError> {
+    let logged = Logged { only_in: Some(reign), entry: Entry { time_ms: wall_ms(), commands } };
+    match tokio::time::timeout(time, inner.raft.client_write(logged)).await {
+        Ok(Ok(written)) => Ok(written.data),
+        Ok(Err(error)) => Err(ProposeError::Unknown(error.to_string())),
+        Err(_) => Err(ProposeError::Unknown("no outcome in time".into())),
+    }
 }
 
 /// At another node: one message to the leader.

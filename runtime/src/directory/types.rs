@@ -28,6 +28,28 @@ pub struct Peer {
     pub generation: u32,
 }
 
+/// A leadership, as [`onemec_core::lease::Term`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct OnlyIn {
+    /// The term.
+    pub term: u64,
+    /// The store that leads.
+    pub leader: u64,
+}
+
+/// What Raft logs: an entry of the directory, perhaps one that counts only under the leadership that decided it.
+///
+/// Rule 1: a leader declares a boot dead because *it* has granted nothing for longer than a lease. Should it lose its
+/// leadership and win it again before the entry is logged, another leader may have granted a lease meanwhile: then the
+/// entry must do nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Logged {
+    /// The only leadership under which it may take effect.
+    pub only_in: Option<OnlyIn>,
+    /// The commands.
+    pub entry: Entry,
+}
+
 /// A snapshot in the form in which it is stored and travels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SnapshotBytes(pub Bytes);
@@ -35,7 +57,7 @@ pub struct SnapshotBytes(pub Bytes);
 openraft::declare_raft_types!(
     /// openraft's parameters.
     pub TypeConfig:
-        D = Entry,
+        D = Logged,
         R = Vec<CommandOutcome>,
         NodeId = u64,
         Node = Peer,

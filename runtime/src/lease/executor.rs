@@ -1,0 +1,243 @@
+//! The loop on the thread for leases: messages, time and leadership in; messages and deaths out.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use onemec_core::lease::{Grantor, GrantorOutput, Holder, LeaderView, LeaseMessage, LeaseTiming, VoterId};
+use onemec_core::time::Mono;
+use onemec_wire::service::ServiceId;
+use onemec_wire::{Member, NodeId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::burial::{Burials, Death};
+use super::{Order, Shared, boottime, encode};
+use crate::directory::{DirectoryHandle, Net, SharedVoteCell};
+
+/// The grantor looks for the dead this often: lease divided by this.
+const TICKS_PER_LEASE: u32 = 30;
+/// Longest sleep, so that the thread notices a leadership that it was not told of.
+const SLEEP_MAX: Duration = Duration::from_millis(20);
+/// Messages of this node to itself within one turn; a turn makes two at most, this is a guard.
+const LOCAL_MAX: usize = 64;
+
+pub(super) struct Executor {
+    net: Arc<dyn Net>,
+    directory: DirectoryHandle,
+    timing: LeaseTiming,
+    me: NodeId,
+    voter: VoterId,
+    cell: SharedVoteCell,
+    holder: Holder,
+    grantor: Grantor,
+    view: Option<LeaderView>,
+    nodes: BTreeMap<VoterId, NodeId>,
+    confirmed_dead: BTreeSet<Member>,
+    metrics: watch::Receiver<crate::directory::Metrics>,
+    shared: Arc<Shared>,
+    renewed: watch::Sender<Mono>,
+    burials: Burials,
+    local: VecDeque<LeaseMessage>,
+    out: Vec<GrantorOutput>,
+    next_tick: Mono,
+}
+
+impl Executor {
+    pub(super) fn new(
+        net: Arc<dyn Net>,
+        directory: DirectoryHandle,
+        member: Member,
+        timing: LeaseTiming,
+        shared: Arc<Shared>,
+        renewed: watch::Sender<Mono>,
+        burials: Burials,
+    ) -> Self {
+        let (raft, cell) = directory.vote_cell();
+        Self {
+            me: net.me(),
+            net,
+            metrics: directory.metrics(),
+            directory,
+            timing,
+            voter: VoterId(raft.0),
+            cell,
+            holder: Holder::new(member, timing),
+            grantor: Grantor::new(timing),
+            view: None,
+            nodes: BTreeMap::new(),
+            confirmed_dead: BTreeSet::new(),
+            shared,
+            renewed,
+            burials,
+            local: VecDeque::new(),
+            out: Vec::new(),
+            next_tick: Mono(0),
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut messages: mpsc::Receiver<(NodeId, LeaseMessage)>,
+        mut orders: mpsc::Receiver<Order>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
+        loop {
+            let sleep = self.turn();
+            tokio::select! {
+                biased;
+                _ = &mut stop => return,
+                Some((from, message)) = messages.recv() => self.message(from, message),
+                Some(order) = orders.recv() => self.order(order),
+                Some(member) = self.burials.refused.recv() => self.grantor.burial_refused(boottime(), member),
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    /// Does what is due, and says how long nothing will be.
+    fn turn(&mut self) -> Duration {
+        self.look_at_leadership();
+        let now = boottime();
+        if let Some(request) = self.holder.tick(now) {
+            self.ask(request);
+        }
+        if self.view.is_some() && now >= self.next_tick {
+            self.next_tick = now + self.timing.lease / TICKS_PER_LEASE;
+            let live: Vec<Member> = self.directory.read().live().collect();
+            self.confirmed_dead.retain(|m| live.contains(m));
+            self.grantor.tick(now, live.into_iter(), &mut self.out);
+        }
+        self.carry_out();
+        let mut wake = self.holder.next_at();
+        if self.view.is_some() {
+            wake = wake.min(self.next_tick);
+        }
+        wake.since(boottime()).min(SLEEP_MAX)
+    }
+
+    /// Takes over what Raft says about this node's leadership. Called before anything is granted, so that no grant rests
+    /// on an older view than the one that Raft has reported.
+    fn look_at_leadership(&mut self) {
+        // A leader that is not ready becomes so when it has applied the first entry of its term, which changes no metrics
+        // that are waited for here; so that one is looked at each time.
+        let pending = self.view.as_ref().is_some_and(|v| !v.ready);
+        if !pending && !self.metrics.has_changed().unwrap_or(true) {
+            return;
+        }
+        self.metrics.mark_unchanged();
+        let view = self.directory.leader_view();
+        if view == self.view {
+            return;
+        }
+        if view.as_ref().map(|v| v.term) != self.view.as_ref().map(|v| v.term) {
+            self.confirmed_dead.clear();
+        }
+        self.nodes = self.directory.members().into_iter().map(|m| (VoterId(m.raft.0), m.node)).collect();
+        self.view.clone_from(&view);
+        self.grantor.lead(boottime(), view);
+    }
+
+    /// To every voter: this node need not know who leads.
+    fn ask(&mut self, request: LeaseMessage) {
+        let voters: BTreeSet<NodeId> =
+            self.directory.members().into_iter().filter(|m| m.voter).map(|m| m.node).collect();
+        for voter in voters {
+            self.send(voter, request);
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: LeaseMessage) {
+        if to == self.me {
+            if self.local.len() < LOCAL_MAX {
+                self.local.push_back(message);
+            }
+        } else if let Some(body) = encode(message) {
+            self.net.datagram(to, ServiceId::LEASE, body);
+        }
+    }
+
+    fn message(&mut self, from: NodeId, message: LeaseMessage) {
+        self.look_at_leadership();
+        self.take(from, message);
+        self.carry_out();
+    }
+
+    fn take(&mut self, from: NodeId, message: LeaseMessage) {
+        match message {
+            LeaseMessage::Request { member, number } => {
+                // A boot asks for itself alone.
+                if member.node == from && self.view.is_some() {
+                    let live = self.directory.read().is_live(member);
+                    self.grantor.request(boottime(), member, number, live, &mut self.out);
+                }
+            }
+            LeaseMessage::Round { term, round } => {
+                // Rule 1: answered from the cell that `save_vote` updates, never from Raft's loop.
+                let answer = self.cell.lock().confirm(self.voter, term, round);
+                if let Some(confirm) = answer {
+                    self.send(from, confirm);
+                }
+            }
+            LeaseMessage::Confirm { voter, term, round } => {
+                // Rule 14: only the node that has that store now may speak for it.
+                if self.nodes.get(&voter) == Some(&from) {
+                    self.grantor.confirmed(boottime(), voter, term, round, &mut self.out);
+                }
+            }
+            LeaseMessage::Grant { member, number } => {
+                let state = self.holder.granted(member, number);
+                self.publish(state.until);
+            }
+        }
+    }
+
+    /// Sends what the grantor wants sent, and handles what this node sent to itself.
+    fn carry_out(&mut self) {
+        loop {
+            for output in std::mem::take(&mut self.out) {
+                match output {
+                    GrantorOutput::ToVoter(voter, message) => {
+                        if let Some(node) = self.nodes.get(&voter).copied() {
+                            self.send(node, message);
+                        }
+                    }
+                    GrantorOutput::ToHolder(member, message) => self.send(member.node, message),
+                    GrantorOutput::ProposeDead(member) => self.bury(member),
+                }
+            }
+            let Some(message) = self.local.pop_front() else { return };
+            self.take(self.me, message);
+        }
+    }
+
+    fn bury(&mut self, member: Member) {
+        let Some(reign) = self.view.as_ref().map(|v| v.term) else { return };
+        let death = Death { member, forced: self.confirmed_dead.contains(&member), reign };
+        // A full queue loses it: the grantor proposes again after a lease.
+        let _ = self.burials.deaths.try_send(death);
+    }
+
+    fn publish(&self, until: Mono) {
+        if self.shared.until.swap(until.0, Ordering::AcqRel) != until.0 {
+            self.renewed.send_replace(until);
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Begin(member, done) => {
+                self.holder = Holder::new(member, self.timing);
+                self.publish(Mono(0));
+                let _ = done.send(());
+            }
+            Order::Release(done) => {
+                self.holder.release();
+                self.publish(Mono(0));
+                let _ = done.send(());
+            }
+            Order::Confirm(members) if self.view.is_some() => self.confirmed_dead.extend(members),
+            Order::Confirm(_) => {}
+        }
+    }
+}
