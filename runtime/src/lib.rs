@@ -1,8 +1,7 @@
 //! The node: transport, membership, directory, contexts, storage, supervision.
 
-pub mod lease;
-pub mod (directory);
 pub mod directory;
+pub mod lease;
 pub mod pki;
-pub mod transport;
 pub mod store;
+pub mod transport;
