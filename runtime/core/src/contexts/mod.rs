@@ -6,7 +6,7 @@ mod head;
 mod outbox;
 mod repeat;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,7 +69,6 @@ pub struct GroupContexts {
     time_ms: u64,
     repeats: Repeats,
     outbox: Outbox,
-    kept: BTreeSet<Seq>,
     serving: bool,
 }
 
@@ -81,7 +80,6 @@ struct Snapshot {
     contexts: Vec<(ContextId, ContextKind, Vec<u8>)>,
     repeats: Repeats,
     outbox: Outbox,
-    kept: BTreeSet<Seq>,
 }
 
 const SNAPSHOT_VERSION: u16 = 1;
@@ -99,7 +97,6 @@ impl GroupContexts {
             time_ms: 0,
             repeats: Repeats::default(),
             outbox: Outbox::default(),
-            kept: BTreeSet::new(),
             serving: false,
         }
     }
@@ -125,7 +122,6 @@ impl GroupContexts {
         self.time_ms = snapshot.time_ms;
         self.repeats = snapshot.repeats;
         self.outbox = snapshot.outbox;
-        self.kept = snapshot.kept;
         let serving = self.serving;
         self.slots.values_mut().for_each(|s| s.machine.serving(serving));
         Ok(())
@@ -141,7 +137,6 @@ impl GroupContexts {
             contexts,
             repeats: self.repeats.clone(),
             outbox: self.outbox.clone(),
-            kept: self.kept.clone(),
         })
     }
 
@@ -164,10 +159,6 @@ impl GroupContexts {
     /// The contexts and their kinds.
     pub fn contexts(&self) -> impl Iterator<Item = (ContextId, ContextKind)> + '_ {
         self.slots.iter().map(|(id, s)| (*id, s.kind))
-    }
-    /// Records whose bodies are needed.
-    pub fn kept(&self) -> &BTreeSet<Seq> {
-        &self.kept
     }
     /// Effects that wait.
     pub fn outbox_len(&self) -> usize {
@@ -270,12 +261,6 @@ impl GroupContexts {
         for (ordinal, effect) in outcome.effects.iter().enumerate() {
             let id = EffectId { context: record.context(), seq: record.seq(), ordinal: ordinal as u32 };
             self.outbox.push(id, effect);
-        }
-        if outcome.keep {
-            self.kept.insert(record.seq());
-        }
-        for seq in &outcome.released {
-            self.kept.remove(seq);
         }
         applied.keep = outcome.keep;
         applied.released = outcome.released;

@@ -1,5 +1,7 @@
 //! Names: unique keys, their swap when a context changes its home, and aliases of former homes (rule 17).
 
+use std::collections::BTreeMap;
+
 use onemec_wire::{ContextId, GroupId, NodeId};
 
 use super::{ALIASES_PER_GROUP_MAX, Directory, KeyEntry, Refusal};
@@ -37,8 +39,19 @@ impl Directory {
     /// Fails if a context of the group could not have its home at `home` because a name is taken there.
     pub(super) fn check_home(&self, group: GroupId, home: NodeId) -> Result<(), Refusal> {
         let Some(placement) = self.groups.get(&group) else { return Err(Refusal::NoGroup) };
+        // Two contexts of one group may have homes of their own (a failover leaves a home where its names are taken): they
+        // must not meet under one name.
+        let mut seen = BTreeMap::new();
         for context in &placement.contexts {
-            self.check_free(&self.keys_at(*context, home), Some(*context))?;
+            let keys = self.keys_at(*context, home);
+            self.check_free(&keys, Some(*context))?;
+            for key in keys {
+                if let Some(holder) = seen.insert(key.clone(), *context)
+                    && holder != *context
+                {
+                    return Err(Refusal::KeyTaken { key, holder });
+                }
+            }
         }
         Ok(())
     }

@@ -135,7 +135,7 @@ impl Replica {
             let complete = |m: &Member| p.peers.get(m).is_some_and(|g| g.held >= self.commit);
             set.extend(p.counting.iter().copied().filter(|m| self.live.contains(*m) && complete(m)));
         }
-        let wanted = usize::from(placement.replicas_wanted).max(placement.durability.members_min());
+        let wanted = members_wanted(placement);
         let quiet = p.open && p.moving.is_none() && now.since(p.set_since) >= self.timing.settle_after;
         if set.len() > wanted && quiet {
             // Who guarantees synced data is not let go: the primary becomes the synced member first.
@@ -197,7 +197,7 @@ impl Replica {
         let mut count = None;
         if let Some(m) = p.repairing {
             let progress = p.peers.get(&m);
-            if !self.live.contains(m) || progress.is_none() {
+            if progress.is_none() || self.is_bad(now, p, m) {
                 drop_repair = Some(m);
             } else if progress
                 .is_some_and(|g| g.feed == Feed::Streaming && self.log.last().0 - g.held.0 <= self.timing.ready_lag_max)
@@ -205,10 +205,15 @@ impl Replica {
             {
                 count = Some(m);
             }
-        } else if p.open && p.moving.is_none() && now.since(p.set_since) >= self.timing.settle_after {
+        } else if p.moving.is_none() && now.since(p.set_since) >= self.timing.settle_after {
+            // A closed gate is no reason to wait: a set below its minimum cannot open before it is repaired.
             let healthy = placement.in_sync.iter().filter(|m| !self.is_bad(now, p, **m)).count();
-            if healthy < usize::from(placement.replicas_wanted) {
-                begin = place::next_replica(self.me.group, &placement.in_sync, &self.live.members());
+            if healthy < members_wanted(placement) {
+                let live = self.live.members();
+                let mut better = live.clone();
+                better.retain(|m| !p.shunned.contains(m));
+                begin = place::next_replica(self.me.group, &placement.in_sync, &better)
+                    .or_else(|| place::next_replica(self.me.group, &placement.in_sync, &live));
             }
         }
         let undecided = p.pending.is_some();
@@ -219,12 +224,19 @@ impl Replica {
             // While an addition is undecided the member goes on counting.
             p.repairing = None;
             p.counting.remove(&m);
-            p.peers.remove(&m);
+            if p.moving.is_none_or(|x| x.order.target != m) && !placement.in_sync.contains(&m) {
+                p.peers.remove(&m);
+            }
+            // Alive, but not for us: another one is tried first.
+            p.shunned.insert(m);
         }
         if let Some(m) = count {
             p.counting.insert(m);
         }
         if let Some(m) = begin {
+            if !p.shunned.is_empty() && p.shunned.contains(&m) {
+                p.shunned.clear();
+            }
             p.repairing = Some(m);
             p.peers.entry(m).or_insert_with(|| Progress::probing(now));
             self.probe(now, m, None, out);
@@ -245,7 +257,11 @@ impl Replica {
         let prev = prev.unwrap_or_else(|| self.log.last_position());
         let Some(message) = self.append_message(member, prev) else { return };
         let commit = self.commit;
+        let last = self.log.last();
         if let Some(g) = self.primary.as_mut().and_then(|p| p.peers.get_mut(&member)) {
+            if g.feed == Feed::Streaming && g.held >= last {
+                g.heard = now; // it owes from now on
+            }
             g.feed = Feed::Probing;
             g.sent = now;
             g.told = commit;
@@ -265,9 +281,9 @@ impl Replica {
     }
 
     pub(super) fn on_connected(&mut self, now: Mono, member: Member, out: &mut Vec<Output>) {
-        let last = self.log.last();
+        // Records, the commit point that it was told, its word on what it synced: anything may have been lost.
         let known = self.primary.as_ref().and_then(|p| p.peers.get(&member));
-        if known.is_some_and(|g| g.feed != Feed::History && (g.held < last || g.feed == Feed::Probing)) {
+        if known.is_some_and(|g| g.feed != Feed::History) {
             self.probe(now, member, None, out);
         }
     }
@@ -314,6 +330,8 @@ impl Replica {
             g.sent = now;
             out.push(Output::SendHistory { to: from, epoch });
         } else if agrees {
+            // Its log is ours up to there: the window counts from it.
+            g.held = g.held.max(nearest.seq);
             g.feed = Feed::Streaming;
             g.next = nearest.seq.next();
             if g.next > self.log.last() {
@@ -357,8 +375,11 @@ impl Replica {
                         self.probe(now, member, None, out);
                     }
                 }
-                Feed::Streaming if g.next <= last => self.send_records(now, member, g, out),
+                Feed::Streaming if g.next <= last && g.next.0 <= g.held.0 + self.timing.window_max => {
+                    self.send_records(now, member, g, out);
+                }
                 Feed::Streaming if g.held < last => {
+                    // All that may be on its way is: an answer is due, or was lost.
                     if silent {
                         self.probe(now, member, None, out);
                     }
@@ -404,4 +425,9 @@ impl Replica {
             out.push(Output::Send { to: member, message });
         }
     }
+}
+
+/// How many members the set should have: never fewer than the durability needs.
+pub(super) fn members_wanted(placement: &Placement) -> usize {
+    usize::from(placement.replicas_wanted).max(placement.durability.members_min())
 }

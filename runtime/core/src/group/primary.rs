@@ -63,6 +63,8 @@ pub(crate) struct Primary {
     pub(crate) counting: BTreeSet<Member>,
     /// A replica that is to be added to repair the set.
     pub(crate) repairing: Option<Member>,
+    /// Boots that did not answer when they were to be added: others are tried first.
+    pub(crate) shunned: BTreeSet<Member>,
     pub(crate) pending: Option<Pending>,
     pub(crate) moving: Option<Move>,
     /// Contexts whose final record was applied (rule 13).

@@ -114,11 +114,11 @@ impl Replica {
         if p.moving.is_some() || !p.open || p.pending.is_some() || !p.counting.is_empty() {
             return Some(now + SOON);
         }
-        if p.peers.values().any(|g| g.held < self.log.last() || g.told < self.commit) {
+        if p.peers.values().any(|g| g.feed != Feed::Streaming || g.held < self.log.last() || g.told < self.commit) {
             return Some(now + SOON);
         }
         let set = self.placement.as_ref().map_or(0, |pl| pl.in_sync.len());
-        let wanted = self.placement.as_ref().map_or(0, |pl| usize::from(pl.replicas_wanted));
+        let wanted = self.placement.as_ref().map_or(0, super::change::members_wanted);
         (set != wanted || p.repairing.is_some()).then(|| now + LATER)
     }
 
@@ -152,7 +152,7 @@ impl Replica {
             Input::Placement { placement, live } => self.on_placement(now, placement, live, out),
             Input::Peer { from, message, records } => self.on_peer(now, from, message, &records, out),
             Input::Connected(member) => self.on_connected(now, member, out),
-            Input::Appended => self.on_appended(),
+            Input::Appended => self.on_appended(now),
             Input::Synced { cuts, upto } => self.on_synced(cuts, upto, out),
             Input::HistorySent { to, held } => self.on_history_sent(now, to, held),
             Input::Installed { base, epoch, from, synced } => self.on_installed(now, base, epoch, from, synced, out),
@@ -245,6 +245,7 @@ impl Replica {
             peers,
             counting: BTreeSet::new(),
             repairing: None,
+            shunned: BTreeSet::new(),
             pending: None,
             moving: None,
             finished: BTreeSet::new(),
@@ -328,6 +329,8 @@ impl Replica {
             GroupBody::Mismatch { nearest } => self.on_mismatch(now, from, message.epoch, nearest, out),
             GroupBody::Stale { seen } => {
                 if self.primary.as_ref().is_some_and(|p| p.epoch < seen) {
+                    // Remembered, else the next word of a directory that lags would begin the same epoch again.
+                    self.see(seen, out);
                     self.step_down(None, out);
                 }
             }
@@ -365,11 +368,15 @@ impl Replica {
             out.push(self.to(from, epoch, GroupBody::Mismatch { nearest }));
             return;
         }
-        let mut store_from = None;
-        for (i, record) in records.iter().enumerate() {
-            if record.seq != Seq(prev.seq.0 + 1 + i as u64) || record.epoch > epoch {
+        let mut before = prev;
+        for record in records {
+            if record.seq != before.seq.next() || record.epoch < before.epoch || record.epoch > epoch {
                 return; // not a run of records of this log: drop it all; the primary will ask again
             }
+            before = *record;
+        }
+        let mut store_from = None;
+        for record in records {
             if record.seq <= self.log.last() {
                 if self.log.epoch_at(record.seq) == Some(record.epoch) {
                     continue;
@@ -428,8 +435,12 @@ impl Replica {
 
     // ---- store -----------------------------------------------------------------------------------------------------
 
-    fn on_appended(&mut self) {
-        if let Some(p) = &self.primary {
+    fn on_appended(&mut self, now: Mono) {
+        if let Some(p) = &mut self.primary {
+            // Who held everything owes an answer from now on, however long it had nothing to say.
+            for g in p.peers.values_mut().filter(|g| g.feed == Feed::Streaming && g.held >= self.log.last()) {
+                g.heard = now;
+            }
             self.log.append(Position { epoch: p.epoch, seq: self.log.last().next() });
         }
     }

@@ -38,6 +38,7 @@ impl World {
         }
         let groups: Vec<GroupId> = self.nodes[n].reps.keys().copied().collect();
         for group in groups {
+            self.end_parking(n, group);
             self.maybe_rebase(n, group);
         }
     }

@@ -284,6 +284,14 @@ impl World {
             self.trace(hash_of(&kind));
             self.handle(next.event);
         }
+        if self.talk && self.checker.violation.is_some() {
+            for node in &self.nodes {
+                println!("{} up {} voter {:?}", node.member, node.up, node.voter);
+                for (group, rep) in &node.reps {
+                    println!("  {group} gate {:?} applied {} {:?}", rep.gate, rep.toy.applied, rep.machine);
+                }
+            }
+        }
         Report {
             hash: self.hash,
             events: self.events,
