@@ -99,6 +99,11 @@ pub enum MoveBody {
         /// Catching up may take so long.
         catch_up_ms: u32,
     },
+    /// To a replica: which segments of the group have you? Those need not be sent.
+    Manifest {
+        /// The group.
+        group: GroupId,
+    },
     /// To the target: would you take it?
     Admit {
         /// The group.
@@ -119,6 +124,8 @@ pub enum MoveReply {
     Moved(MoveTimes),
     /// The target takes it.
     Admitted,
+    /// Segments that are here.
+    Manifest(Vec<SegmentLine>),
     /// No, and why.
     Refused {
         /// A short word for machines, for example `target-dead`.
@@ -139,30 +146,36 @@ pub struct MoveTimes {
     pub parked: u32,
 }
 
-/// Header of a transfer stream on MOVE: a snapshot, then kept records, each as it is stored.
+/// A segment of a history, as both sides name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct SegmentLine {
+    /// First place that it speaks for.
+    pub first: Seq,
+    /// Last place that it speaks for.
+    pub last: Seq,
+    /// Its checksum.
+    pub checksum: u64,
+    /// Length of the file.
+    pub bytes: u64,
+    /// Records in it.
+    pub records: u32,
+}
+
+/// Header of a transfer stream on MOVE: the snapshot follows, then the segments that are sent, each as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct HistoryHeader {
     /// The group.
     pub group: GroupId,
     /// The primary's epoch.
     pub epoch: Epoch,
-    /// Where the snapshot was taken.
+    /// Where the checkpoint was taken.
     pub base: Position,
     /// Bytes of the snapshot, which comes first.
     pub snapshot_bytes: u64,
     /// crc32c of the snapshot.
     pub snapshot_crc: u32,
-    /// Records that follow.
-    pub records: u64,
-    /// Bytes of these.
-    pub record_bytes: u64,
-}
-
-/// Status of a received history: the receiver holds it up to here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub struct HistoryHeld {
-    /// The position.
-    pub held: Position,
-    /// The last kept record.
-    pub last_kept: Seq,
+    /// Kept records, as ranges.
+    pub kept: Vec<(Seq, Seq)>,
+    /// The segments in order; `true`: its bytes follow, `false`: the receiver has it already.
+    pub segments: Vec<(SegmentLine, bool)>,
 }

@@ -1,59 +1,74 @@
-//! Histories travel over a transfer stream: a snapshot, then every kept record as it is stored.
-
-use std::collections::BTreeSet;
-use std::sync::Arc;
+//! Histories travel over a transfer stream: the snapshot of the last checkpoint, then the segments that the receiver lacks,
+//! from disk to wire to disk as they are.
 
 use bytes::{Bytes, BytesMut};
 use onemec_core::group::Position;
-use onemec_wire::{Epoch, GroupId, Member, Record, Seq, ServiceId, codec};
+use onemec_wire::{Epoch, GroupId, Member, ServiceId, codec};
 
 use super::Runtime;
-use super::body::HistoryHeader;
+use super::body::{HistoryHeader, MoveBody, MoveReply, SegmentLine};
 use super::group::GroupMsg;
 use super::net::lane_of;
-use super::ports::GroupLog;
+use crate::store::group::GroupStore;
+use crate::store::install::{Export, Install};
+use crate::store::segment::{SegmentInfo, SegmentWriter};
+use crate::store::seqset::SeqSet;
 use crate::transport::TransferSource;
 
 /// Longest snapshot that is accepted.
 const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
-/// Most bytes of kept records that are accepted at once.
-const RECORD_BYTES_MAX: u64 = 4 << 30;
+/// Most segments of one group.
+const SEGMENTS_MAX: usize = 65_536;
+
+impl From<SegmentInfo> for SegmentLine {
+    fn from(s: SegmentInfo) -> Self {
+        Self { first: s.first, last: s.last, checksum: s.checksum, bytes: s.bytes, records: s.records }
+    }
+}
+
+impl From<SegmentLine> for SegmentInfo {
+    fn from(s: SegmentLine) -> Self {
+        Self { first: s.first, last: s.last, checksum: s.checksum, bytes: s.bytes, records: s.records }
+    }
+}
 
 impl Runtime {
-    pub(super) async fn send_history(
-        &self,
-        to: Member,
-        epoch: Epoch,
-        base: Position,
-        snapshot: Bytes,
-        kept: BTreeSet<Seq>,
-        log: Arc<dyn GroupLog>,
-    ) -> Result<Position, String> {
-        let group = log.group();
-        let wanted: Vec<Seq> = kept.into_iter().filter(|s| *s <= base.seq).collect();
-        let mut record_bytes = 0;
-        for seq in &wanted {
-            record_bytes += log.record(*seq).ok_or_else(|| format!("kept record {seq} is missing"))?.bytes().len() as u64;
-        }
+    /// The segments of a group that lie here, for a sender who wants to spare them.
+    pub(super) fn manifest(&self, group: GroupId) -> Vec<SegmentLine> {
+        let store = self.inner.parts.store.group(group);
+        store.map_or_else(Vec::new, |s| s.manifest().into_iter().map(|(info, _)| info.into()).collect())
+    }
+
+    pub(super) async fn send_history(&self, group: GroupId, to: Member, epoch: Epoch) -> Result<Position, String> {
+        let store = self.inner.parts.store.group(group).ok_or("the group is not here")?;
+        let export = blocking(move || store.export()).await?.ok_or("there is no checkpoint yet")?;
+        let known = match self.ask_move(to.node, group, &MoveBody::Manifest { group }, super::moves::ADMIT_MAX).await {
+            Ok(MoveReply::Manifest(lines)) => lines,
+            _ => Vec::new(),
+        };
+        let Export { seq, epoch: at, kept, snapshot, segments } = export;
+        let base = Position { epoch: at, seq };
+        let lines = segments.iter().map(|s| SegmentLine::from(s.info()));
         let header = HistoryHeader {
             group,
             epoch,
             base,
             snapshot_bytes: snapshot.len() as u64,
             snapshot_crc: crc32c::crc32c(&snapshot),
-            records: wanted.len() as u64,
-            record_bytes,
+            kept: kept.ranges().collect(),
+            segments: lines.map(|l| (l, !known.contains(&l))).collect(),
         };
+        let sent: Vec<bool> = header.segments.iter().map(|(_, sent)| *sent).collect();
         let header = codec::encode(&header).map_err(|e| e.to_string())?;
         let transport = &self.inner.parts.transport;
-        let mut sink = transport
-            .open_transfer(Self::peer_of(to), ServiceId::MOVE, lane_of(group), header)
-            .await
-            .map_err(|e| e.to_string())?;
+        let open = transport.open_transfer(Self::peer_of(to), ServiceId::MOVE, lane_of(group), header);
+        let mut sink = open.await.map_err(|e| e.to_string())?;
         sink.write_one(snapshot).await.map_err(|e| e.to_string())?;
-        for seq in wanted {
-            let record = log.record(seq).ok_or_else(|| format!("kept record {seq} is missing"))?;
-            sink.write_one(record.bytes().clone()).await.map_err(|e| e.to_string())?;
+        for (segment, sent) in segments.into_iter().zip(sent) {
+            if sent {
+                let bytes = blocking(move || segment.bytes()).await?;
+                sink.write_one(bytes).await.map_err(|e| e.to_string())?;
+            }
         }
         sink.finish().await.map_err(|e| e.to_string())?;
         Ok(base)
@@ -72,64 +87,81 @@ impl Runtime {
 
     async fn take_history(&self, from: Member, source: &mut TransferSource) -> Result<(), String> {
         let header: HistoryHeader = codec::decode(&source.header).map_err(|e| e.to_string())?;
-        if header.snapshot_bytes > SNAPSHOT_BYTES_MAX || header.record_bytes > RECORD_BYTES_MAX {
+        if header.snapshot_bytes > SNAPSHOT_BYTES_MAX || header.segments.len() > SEGMENTS_MAX {
             return Err("history is too large".into());
         }
         if self.inner.parts.directory.read().was_deleted(header.group) {
             return Err("the group was deleted".into());
         }
-        let mut pending = BytesMut::new();
-        let mut snapshot: Option<Bytes> = None;
-        let mut kept = Vec::new();
-        let (mut taken, total) = (0, header.snapshot_bytes + header.record_bytes);
-        while let Some(piece) = source.next().await.map_err(|e| e.to_string())? {
-            taken += piece.len() as u64;
-            if taken > total {
-                return Err("more bytes than were announced".into());
-            }
-            pending.extend_from_slice(&piece);
-            if snapshot.is_none() && pending.len() as u64 >= header.snapshot_bytes {
-                let bytes = pending.split_to(header.snapshot_bytes as usize).freeze();
-                if crc32c::crc32c(&bytes) != header.snapshot_crc {
-                    return Err("snapshot is damaged".into());
-                }
-                snapshot = Some(bytes);
-            }
-            if snapshot.is_some() {
-                take_records(&mut pending, header.group, &mut kept)?;
-            }
-        }
-        let snapshot = snapshot.ok_or("the snapshot is cut off")?;
-        if !pending.is_empty() || kept.len() as u64 != header.records {
-            return Err("the records are cut off".into());
-        }
+        let kept = SeqSet::from_ranges(header.kept.iter().copied()).ok_or("kept ranges are out of order")?;
         let group = self.group(header.group)?;
-        let found = self.inner.parts.store.open(header.group)?;
-        let (log, base, epoch) = (found.log, header.base, header.epoch);
-        let stored = snapshot.clone();
-        tokio::task::spawn_blocking(move || log.install(base, epoch, &stored, &kept))
-            .await
-            .map_err(|e| e.to_string())?
-            .map_err(|e| e.to_string())?;
-        group
-            .actor
-            .send_message(GroupMsg::Installed { base, epoch, from, snapshot })
-            .map_err(|e| e.to_string())
+        let store = self.inner.parts.store.group_or_new(header.group);
+        let (snapshot, install) = receive(source, &header, &store).await?;
+        let (base, epoch, stored) = (header.base, header.epoch, snapshot.clone());
+        blocking(move || install.commit(base.seq, base.epoch, kept, &stored)).await?;
+        let installed = GroupMsg::Installed { base, epoch, from, snapshot };
+        group.actor.send_message(installed).map_err(|e| e.to_string())
     }
 }
 
-/// Takes the whole records off the front.
-fn take_records(pending: &mut BytesMut, group: GroupId, kept: &mut Vec<Record>) -> Result<(), String> {
-    loop {
-        let len = match Record::peek(pending) {
-            Ok((_, len)) if pending.len() >= len => len,
-            Ok(_) | Err(onemec_wire::record::RecordError::Short { .. }) => return Ok(()),
-            Err(e) => return Err(e.to_string()),
-        };
-        let (record, _) = Record::parse(&pending.split_to(len).freeze()).map_err(|e| e.to_string())?;
-        if record.group() != group {
-            return Err("a record of another group".into());
-        }
-        kept.push(record);
+/// Reads snapshot and segments; segments go to files as their pieces come.
+async fn receive(
+    source: &mut TransferSource,
+    header: &HistoryHeader,
+    store: &std::sync::Arc<GroupStore>,
+) -> Result<(Bytes, Install), String> {
+    let mut install = store.begin_install();
+    let mut pieces = Pieces::default();
+    let mut snapshot = BytesMut::with_capacity(header.snapshot_bytes.min(1 << 20) as usize);
+    while (snapshot.len() as u64) < header.snapshot_bytes {
+        let want = header.snapshot_bytes as usize - snapshot.len();
+        snapshot.extend_from_slice(&pieces.next(source, want).await?);
     }
+    if crc32c::crc32c(&snapshot) != header.snapshot_crc {
+        return Err("snapshot is damaged".into());
+    }
+    for (line, sent) in &header.segments {
+        let info = SegmentInfo::from(*line);
+        if !sent {
+            if !install.reuse(info) {
+                return Err("a segment that was to be here is not".into());
+            }
+            continue;
+        }
+        let mut writer: SegmentWriter = install.segment(info).map_err(|e| e.to_string())?;
+        let mut left = line.bytes;
+        while left > 0 {
+            let piece = pieces.next(source, usize::try_from(left).unwrap_or(usize::MAX)).await?;
+            left -= piece.len() as u64;
+            writer.write(&[piece]).map_err(|e| e.to_string())?;
+        }
+        install.add(blocking(move || writer.finish()).await?);
+    }
+    if pieces.left.is_empty() && source.next().await.map_err(|e| e.to_string())?.is_none() {
+        Ok((snapshot.freeze(), install))
+    } else {
+        Err("more bytes than were announced".into())
+    }
+}
+
+/// Received pieces, cut where one thing ends and the next begins.
+#[derive(Default)]
+struct Pieces {
+    left: Bytes,
+}
+
+impl Pieces {
+    async fn next(&mut self, source: &mut TransferSource, want: usize) -> Result<Bytes, String> {
+        while self.left.is_empty() {
+            self.left = source.next().await.map_err(|e| e.to_string())?.ok_or("the history is cut off")?;
+        }
+        let n = want.min(self.left.len());
+        Ok(self.left.split_to(n))
+    }
+}
+
+async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    f: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(f).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }

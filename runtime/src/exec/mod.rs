@@ -35,10 +35,10 @@ use self::gate::GroupGate;
 use self::group::GroupMsg;
 use self::group::actor::GroupsMsg;
 pub use self::moves::{MoveError, MoveRecord};
-use self::ports::GroupLog;
 use crate::audit::Audit;
 use crate::directory::DirectoryHandle;
 use crate::lease::LeaseHandle;
+use crate::store::node::Store;
 use crate::supervise::Tree;
 use crate::transport::Transport;
 
@@ -113,28 +113,6 @@ pub trait Admission: Send + Sync {
     ) -> Result<(), (String, String)>;
 }
 
-/// Opens the log of a group on this node's disk; what it held is there again.
-pub trait Store: Send + Sync {
-    /// The group's log with what was recovered, or a new one.
-    fn open(&self, group: GroupId) -> Result<Recovered, String>;
-    /// Groups that are on this disk.
-    fn groups(&self) -> Vec<GroupId>;
-}
-
-/// A group as it lies on the disk.
-pub struct Recovered {
-    /// Its log.
-    pub log: Arc<dyn GroupLog>,
-    /// Kept records, for machines.
-    pub history: Arc<dyn onemec_core::context::History>,
-    /// The latest snapshot and its place.
-    pub snapshot: Option<(onemec_core::group::Position, bytes::Bytes)>,
-    /// Positions of the records after it.
-    pub tail: Vec<onemec_core::group::Position>,
-    /// The newest epoch that was noted.
-    pub seen: onemec_wire::Epoch,
-}
-
 /// What the actors above contribute.
 pub struct Actors {
     /// Behaviour by kind.
@@ -160,7 +138,7 @@ pub struct Parts {
     /// This node's lease.
     pub lease: LeaseHandle,
     /// The groups' logs.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     /// The supervision tree.
     pub tree: Arc<Tree>,
     /// The audit log.

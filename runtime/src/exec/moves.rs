@@ -21,7 +21,7 @@ use crate::transport::{Lane, Message};
 /// Records of moves that a node keeps.
 const RECORDS_MAX: usize = 16_384;
 /// The target's answer to "would you take it?".
-const ADMIT_MAX: Duration = Duration::from_secs(2);
+pub(super) const ADMIT_MAX: Duration = Duration::from_secs(2);
 /// Freeze, transfer and an abort, beyond catching up.
 const SWITCH_MAX: Duration = Duration::from_secs(5);
 
@@ -112,11 +112,11 @@ impl Runtime {
         match self.ask_move(p.primary.node, group, &body, catch_up + SWITCH_MAX + ADMIT_MAX).await? {
             MoveReply::Moved(times) => Ok(times),
             MoveReply::Refused { code, reason } => Err(MoveError { code, reason }),
-            MoveReply::Admitted => Err(MoveError::new("protocol", "an answer that makes no sense")),
+            _ => Err(MoveError::new("protocol", "an answer that makes no sense")),
         }
     }
 
-    async fn ask_move(
+    pub(super) async fn ask_move(
         &self,
         node: NodeId,
         group: GroupId,
@@ -145,6 +145,7 @@ impl Runtime {
                     Err(e) => refused(e),
                 }
             }
+            MoveBody::Manifest { group } => MoveReply::Manifest(self.manifest(group)),
             MoveBody::Admit { contexts, history_bytes, reason, .. } => {
                 match self.inner.actors.admission.admit(&contexts, history_bytes, &reason) {
                     Ok(()) => MoveReply::Admitted,
@@ -211,7 +212,7 @@ impl Runtime {
         match self.ask_move(target.node, group, &body, ADMIT_MAX).await? {
             MoveReply::Admitted => {}
             MoveReply::Refused { code, reason } => return Err(MoveError { code, reason }),
-            MoveReply::Moved(_) => return Err(MoveError::new("protocol", "an answer that makes no sense")),
+            _ => return Err(MoveError::new("protocol", "an answer that makes no sense")),
         }
         let (reply, end) = oneshot::channel();
         let order = MoveOrder { id: MoveId(id), target, catch_up_until: self.inner.parts.clock.mono() + catch_up };

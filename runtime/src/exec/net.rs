@@ -1,6 +1,5 @@
 //! What a group says to others, over the transport and the directory.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use ractor::ActorRef;
 
 use super::Runtime;
 use super::group::GroupMsg;
-use super::ports::{GroupLog, GroupNet};
+use super::ports::GroupNet;
 use crate::transport::{Lane, Message};
 
 /// Records of one message, in bytes: larger runs are split.
@@ -21,13 +20,14 @@ const RUN_BYTES_MAX: usize = 256 << 10;
 const PROPOSE_MAX: Duration = Duration::from_secs(2);
 
 struct Net {
+    group: GroupId,
     runtime: Runtime,
     myself: ActorRef<GroupMsg>,
 }
 
 impl Runtime {
-    pub(super) fn group_net(&self, _group: GroupId, myself: ActorRef<GroupMsg>) -> Arc<dyn GroupNet> {
-        Arc::new(Net { runtime: self.clone(), myself })
+    pub(super) fn group_net(&self, group: GroupId, myself: ActorRef<GroupMsg>) -> Arc<dyn GroupNet> {
+        Arc::new(Net { group, runtime: self.clone(), myself })
     }
 }
 
@@ -68,22 +68,23 @@ impl GroupNet for Net {
         self.tell(to, message, run);
     }
 
-    fn send_history(
-        &self,
-        to: Member,
-        epoch: Epoch,
-        base: Position,
-        snapshot: Bytes,
-        kept: BTreeSet<onemec_wire::Seq>,
-        log: Arc<dyn GroupLog>,
-    ) {
-        let (runtime, myself) = (self.runtime.clone(), self.myself.clone());
+    fn send_history(&self, to: Member, epoch: Epoch) {
+        let (runtime, myself, group) = (self.runtime.clone(), self.myself.clone(), self.group);
         tokio::spawn(async move {
-            let sent = runtime.send_history(to, epoch, base, snapshot, kept, log).await;
+            let sent = runtime.send_history(group, to, epoch).await;
             if let Err(e) = &sent {
-                tracing::warn!(%to, "history: {e}");
+                tracing::warn!(%to, %group, "history: {e}");
             }
             drop(myself.send_message(GroupMsg::HistorySent { to, held: sent.ok() }));
+        });
+    }
+
+    fn forget(&self, group: GroupId) {
+        let store = self.runtime.inner.parts.store.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(e) = store.delete(group, Box::new(|_| {})) {
+                tracing::error!(%group, "forget: {e}");
+            }
         });
     }
 

@@ -14,6 +14,9 @@ use super::group::{GroupEnv, GroupExec, GroupMsg};
 use super::{GroupRef, Runtime};
 use crate::directory::Change;
 
+/// Bytes of the tail that are looked at at once.
+const TAIL_BYTES: usize = 1 << 20;
+
 impl Runtime {
     pub(super) fn follow_directory(&self) {
         let mut feed = self.inner.parts.directory.changes();
@@ -113,22 +116,32 @@ impl Runtime {
 
     fn make_exec(&self, group: GroupId, gate: Arc<GroupGate>, myself: ActorRef<GroupMsg>) -> Result<GroupExec, String> {
         let inner = &self.inner;
-        let found = inner.parts.store.open(group)?;
-        let mut contexts =
-            GroupContexts::new(group, inner.factories.clone(), found.history.clone(), gate.clone());
+        let store = inner.parts.store.group_or_new(group);
+        let mut contexts = GroupContexts::new(group, inner.factories.clone(), store.history(), gate.clone());
         let mut base = Position::default();
-        if let Some((at, snapshot)) = &found.snapshot {
-            contexts.restore(snapshot).map_err(|e| e.to_string())?;
-            base = *at;
+        if let Some((seq, epoch, snapshot)) = store.snapshot().map_err(|e| e.to_string())? {
+            contexts.restore(&snapshot).map_err(|e| e.to_string())?;
+            base = Position { epoch, seq };
         }
-        let log = LogShape::recovered(base, found.tail.iter().copied(), true);
+        let mut tail = Vec::new();
+        loop {
+            let from = tail.last().map_or(base.seq, |p: &Position| p.seq).next();
+            let records = store.records(from, TAIL_BYTES);
+            if records.is_empty() {
+                break;
+            }
+            tail.extend(records.iter().map(|r| Position { epoch: r.epoch(), seq: r.seq() }));
+        }
+        let at = store.positions();
+        let mut log = LogShape::recovered(base, tail, false);
+        log.note_synced(at.synced);
         let me = Me { group, member: inner.parts.member, store: inner.parts.store_id };
-        let replica = Replica::new(me, inner.options.timing, log, found.seen, inner.parts.clock.mono());
+        let replica = Replica::new(me, inner.options.timing, log, at.epoch, inner.parts.clock.mono());
         let tell = myself.clone();
         let forward = self.clone();
         let env = GroupEnv {
             member: inner.parts.member,
-            log: found.log,
+            store,
             net: self.group_net(group, myself.clone()),
             deliverer: self.deliverer(),
             clock: inner.parts.clock.clone(),

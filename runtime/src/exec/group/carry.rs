@@ -8,6 +8,9 @@ use super::commit::WriteReply;
 use super::{GroupExec, GroupMsg};
 use crate::exec::body::MoveTimes;
 
+/// Bytes of records that are taken from the store at once.
+const RUN_BYTES: usize = 1 << 20;
+
 impl GroupExec {
     pub(super) fn carry_out(&mut self, now: Mono, outputs: Vec<Output>) {
         for output in outputs {
@@ -18,7 +21,7 @@ impl GroupExec {
                 Output::Truncate(seq) => self.truncate(seq),
                 Output::Store { from, sync } => self.store(from, sync),
                 Output::NoteEpoch(epoch) => {
-                    if let Err(e) = self.env.log.note_epoch(epoch) {
+                    if let Err(e) = self.env.store.note_epoch(epoch, Box::new(|_| {})) {
                         tracing::error!(group = %self.group, "note epoch: {e}");
                     }
                 }
@@ -46,34 +49,28 @@ impl GroupExec {
     }
 
     fn send_records(&mut self, to: Member, message: onemec_core::group::GroupMessage, from: Seq, upto: Seq) {
-        let mut records = Vec::with_capacity((upto.0 - from.0 + 1) as usize);
-        for seq in from.0..=upto.0 {
-            // A record that is gone (a snapshot overtook this replica) ends the run: the machine will ask again.
-            let Some(record) = self.env.log.record(Seq(seq)) else { break };
-            records.push(record.bytes().clone());
+        // Records that are gone (a checkpoint overtook this replica) end the run: the machine will ask again.
+        let wanted = (upto.0 - from.0 + 1) as usize;
+        let mut records = Vec::with_capacity(wanted);
+        while records.len() < wanted {
+            let more = self.env.store.records(Seq(from.0 + records.len() as u64), RUN_BYTES);
+            if more.is_empty() {
+                break;
+            }
+            records.extend(more.iter().take(wanted - records.len()).map(|r| r.bytes().clone()));
         }
         self.env.net.send(to, message, records);
     }
 
     fn send_history(&mut self, to: Member, epoch: Epoch) {
-        let base = self.contexts.applied();
-        match self.contexts.snapshot() {
-            Ok(snapshot) => {
-                self.sending.insert(to, base.seq);
-                let kept = self.contexts.kept().clone();
-                self.env.net.send_history(to, epoch, base, snapshot, kept, self.env.log.clone());
-            }
-            Err(e) => {
-                tracing::error!(group = %self.group, "snapshot: {e}");
-                (self.env.myself)(GroupMsg::HistorySent { to, held: None });
-            }
-        }
+        self.sending.insert(to, self.snapshot_at.seq);
+        self.env.net.send_history(to, epoch);
     }
 
     fn truncate(&mut self, after: Seq) {
         let upto = self.replica.log().last();
         let done = self.sync_done(upto.min(after));
-        if let Err(e) = self.env.log.truncate(after, done) {
+        if let Err(e) = self.env.store.truncate(after, Box::new(done)) {
             tracing::error!(group = %self.group, "truncate: {e}");
         }
     }
@@ -81,8 +78,9 @@ impl GroupExec {
     fn store(&mut self, from: Seq, sync: bool) {
         let new: Vec<_> = self.arrived.iter().filter(|r| r.seq() >= from).cloned().collect();
         let upto = new.last().map_or(from, |r| r.seq());
-        let done = sync.then(|| self.sync_done(upto));
-        if let Err(e) = self.env.log.append(&new, done) {
+        // Whether the primary counts on this disk or not, the log's committer syncs it with whatever else is due.
+        let _ = sync;
+        if let Err(e) = self.env.store.append(new, self.sync_done(upto)) {
             // The machine believes that it holds them: a replica that cannot store must not acknowledge.
             tracing::error!(group = %self.group, "store: {e}");
             self.failed = true;
@@ -159,9 +157,7 @@ impl GroupExec {
         for context in self.contexts.contexts().map(|(c, _)| c).collect::<Vec<_>>() {
             self.on_context_gone(context);
         }
-        if let Err(e) = self.env.log.forget() {
-            tracing::error!(group = %self.group, "forget: {e}");
-        }
+        self.env.net.forget(self.group);
         self.forgotten = true;
     }
 

@@ -55,12 +55,13 @@ impl GroupExec {
     pub(super) fn apply_upto(&mut self, upto: Seq) {
         while self.contexts.applied().seq < upto {
             let seq = self.contexts.applied().seq.next();
-            let Some(record) = self.env.log.record(seq) else {
+            let Some(record) = self.env.store.records(seq, 0).pop() else {
                 tracing::error!(group = %self.group, seq = seq.0, "a committed record is not in the store");
                 self.failed = true;
                 return;
             };
             let applied = self.contexts.apply(&record);
+            self.env.store.mark(seq, applied.keep, &applied.released);
             match record.kind() {
                 onemec_wire::RecordKind::Timers => self.timer_in_log = false,
                 onemec_wire::RecordKind::OutboxCursor => self.delivered_in_log.clear(),

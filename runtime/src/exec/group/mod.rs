@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use onemec_core::context::{Answer, ContextKind, EffectId, Gate, Op, RepeatKey};
 use onemec_core::contexts::{Admission, GroupContexts, Lane, OpHead};
-use onemec_core::directory::{Base, Durability, Placement};
+use onemec_core::directory::{Base, Placement};
 use onemec_core::group::{
     GroupBody, GroupMessage, Input, Live, MoveFailure, MoveId, MoveOrder, NotNow, Position, Replica,
 };
@@ -26,9 +26,11 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::body::MoveTimes;
 use super::clock::Clock;
 use super::gate::GroupGate;
-use super::ports::{GroupLog, GroupNet, SyncDone};
+use super::ports::GroupNet;
 use super::{Deliverer, GroupLimits};
 use crate::audit::Audit;
+use crate::store::append::Fatal;
+use crate::store::group::GroupStore;
 
 pub use self::commit::WriteReply;
 
@@ -149,8 +151,8 @@ struct MoveWatch {
 pub struct GroupEnv {
     /// This boot.
     pub member: Member,
-    /// The log.
-    pub log: Arc<dyn GroupLog>,
+    /// Log, checkpoints and kept records.
+    pub store: Arc<GroupStore>,
     /// The network.
     pub net: Arc<dyn GroupNet>,
     /// Delivers effects.
@@ -386,15 +388,18 @@ impl GroupExec {
     /// Hands a record to the store; the caller steps with `Appended` next.
     fn log(&mut self, record: Record) -> Result<Seq, String> {
         let seq = record.seq();
-        let disk = self.replica.placement().is_some_and(|p| p.durability == Durability::Disk);
-        let synced = disk.then(|| self.sync_done(seq));
-        self.env.log.append(std::slice::from_ref(&record), synced).map_err(|e| e.to_string())?;
+        self.env.store.append(vec![record], self.sync_done(seq)).map_err(|e| e.to_string())?;
         Ok(seq)
     }
 
-    fn sync_done(&self, upto: Seq) -> SyncDone {
+    /// Tells this actor that the disk holds the log up to `upto`. A failed sync is not told: the process ends.
+    fn sync_done(&self, upto: Seq) -> impl FnOnce(Result<(), Fatal>) + Send + 'static {
         let (cuts, myself) = (self.replica.cuts(), self.env.myself.clone());
-        Box::new(move || myself(GroupMsg::Synced { cuts, upto }))
+        move |done| {
+            if done.is_ok() {
+                myself(GroupMsg::Synced { cuts, upto });
+            }
+        }
     }
 
     /// Logs a record of the runtime's own; false if that is not possible now.

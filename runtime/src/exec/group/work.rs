@@ -14,6 +14,8 @@ use super::{GroupExec, GroupMsg, Write};
 
 const DELIVERY_BACKOFF_MIN: Duration = Duration::from_millis(50);
 const DELIVERY_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// A replica that lags is waited for until the log is so many times longer than usual.
+const CATCH_UP_FACTOR: u64 = 4;
 const OWN_OPERATION_MAX: Duration = Duration::from_secs(10);
 
 impl GroupExec {
@@ -115,7 +117,8 @@ impl GroupExec {
     fn maybe_snapshot(&mut self) {
         let applied = self.contexts.applied();
         let since = applied.seq.0 - self.snapshot_at.seq.0;
-        if self.saving || self.forgotten || since < self.env.limits.snapshot_records {
+        let due = since >= self.env.limits.snapshot_records || (since > 0 && self.env.store.wants_checkpoint());
+        if self.saving || self.forgotten || !due {
             return;
         }
         // Replicas that still catch up from the log are waited for, within bounds.
@@ -126,7 +129,7 @@ impl GroupExec {
             .chain(self.sending.values().copied())
             .min()
             .unwrap_or(applied.seq);
-        if floor < applied.seq && since < 4 * self.env.limits.snapshot_records {
+        if floor < applied.seq && since < CATCH_UP_FACTOR * self.env.limits.snapshot_records {
             return;
         }
         let snapshot = match self.contexts.snapshot() {
@@ -136,14 +139,21 @@ impl GroupExec {
                 return;
             }
         };
-        self.saving = true;
-        let (log, kept, myself) = (self.env.log.clone(), self.contexts.kept().clone(), self.env.myself.clone());
         let group = self.group;
+        let job = match self.env.store.prepare(applied.seq, snapshot) {
+            Ok(job) => job,
+            Err(e) => {
+                tracing::error!(%group, "checkpoint: {e}");
+                return;
+            }
+        };
+        self.saving = true;
+        let myself = self.env.myself.clone();
         tokio::task::spawn_blocking(move || {
-            let saved: Option<Position> = match log.save_snapshot(applied, &snapshot, &kept) {
-                Ok(()) => Some(applied),
+            let saved: Option<Position> = match job.run() {
+                Ok(_) => Some(applied),
                 Err(e) => {
-                    tracing::error!(%group, "snapshot: {e}");
+                    tracing::error!(%group, "checkpoint: {e}");
                     None
                 }
             };
