@@ -221,3 +221,26 @@ pub enum ConfigCommand {
         file: PathBuf,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        let mut cli = Cli::command();
+        cli.build();
+        cli.clone().debug_assert();
+        let mut open: Vec<clap::Command> = cli.get_subcommands().filter(|c| c.get_name() != "help").cloned().collect();
+        while let Some(c) = open.pop() {
+            assert!(c.get_about().is_some(), "{} says what it does", c.get_name());
+            let nested: Vec<_> = c.get_subcommands().filter(|n| n.get_name() != "help").cloned().collect();
+            if nested.is_empty() {
+                let example = c.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(example.contains("Example:\n  onemec "), "{} has an example", c.get_name());
+            }
+            open.extend(nested);
+        }
+    }
+}
