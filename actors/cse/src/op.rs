@@ -169,8 +169,10 @@ pub enum ReadOp {
     Policy(Target),
     /// Type, members and points of access of a resource, for groups and notifications.
     Facts(Target),
-    /// Who is subscribed to be asked about retrievals is not here: the group behind a fan-out point, if `who` may use it.
+    /// The group behind a fan-out point, if `who` may use that for these operations.
     Group(Box<Read>, u8),
+    /// A discovery in this context alone; `true`: its root is a candidate, too.
+    Discover(Box<Read>, bool),
 }
 
 /// Facts from outside a context.
@@ -246,6 +248,8 @@ pub enum Reply {
     Facts(Option<ResourceFacts>),
     /// What [`ReadOp::Group`] asked for.
     Group(GroupFacts),
+    /// What [`ReadOp::Discover`] asked for: names, types, addresses; whether there are more.
+    Discovered(Vec<(String, u16, String)>, Option<u32>),
 }
 
 /// A resource as other contexts need to know it.
@@ -255,12 +259,16 @@ pub struct ResourceFacts {
     pub rid: String,
     /// Type.
     pub ty: u16,
+    /// `rn`.
+    pub name: String,
     /// `poa` of an AE or CSE.
     pub poa: Vec<String>,
     /// `rr`.
     pub reachable: bool,
     /// `mid` of a group.
     pub members: Vec<String>,
+    /// `csi` of a CSE.
+    pub csi: Option<String>,
 }
 
 /// A group to fan out to.

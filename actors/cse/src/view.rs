@@ -100,6 +100,16 @@ impl<'a> Handle<'a> {
         }
     }
 
+    /// The tree that it is in.
+    pub fn tree(&self) -> &'a Tree {
+        self.view.tree
+    }
+
+    /// Another resource of the same tree.
+    pub fn at(&self, found: Found) -> Option<Self> {
+        self.view.handle(found)
+    }
+
     fn parent_id(&self) -> String {
         match (self.instance, self.node.parent) {
             (Some(_), _) => self.view.tree.rid(self.node.seq),

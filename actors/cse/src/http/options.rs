@@ -4,18 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Whether clients must say who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthMode {
-    /// Originators are taken at their word.
-    #[default]
-    None,
-    /// A client that shows a credential is held to it; others are taken at their word.
-    Optional,
-    /// Every request needs a credential.
-    Required,
-}
+use crate::front::AuthMode;
 
 /// Limits of one listener.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

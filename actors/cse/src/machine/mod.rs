@@ -30,6 +30,7 @@ pub use events::{Notice, NoticeKind};
 pub use factory::TreeFactory;
 
 pub use begin::check_ae;
+pub(crate) use subscription::is_url;
 
 use crate::access::{Asker, Stop};
 use crate::index::{CseIndex, Served};

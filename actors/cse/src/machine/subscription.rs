@@ -2,7 +2,7 @@
 
 use onemec_core::context::{History, Outcome};
 use onemec_onem2m::filter::FilterCriteria;
-use onemec_onem2m::{AttrId, Attributes, Refusal, Rsc, Ty, Value};
+use onemec_onem2m::{AttrId, Attributes, Refusal, Ty, Value};
 use onemec_wire::{Record, Seq};
 use serde_json::Value as Json;
 

@@ -6,8 +6,10 @@
 
 mod cluster;
 mod node;
+mod node_cse;
 mod outbox;
 mod slot;
 
 pub use cluster::{Clock, MemoryCluster};
 pub use node::MemoryNode;
+pub use node_cse::{Extras, start_cse};

@@ -1,0 +1,105 @@
+//! What the node puts into a CSE: mobility and handover tokens.
+
+use std::net::IpAddr;
+
+use onemec_core::context::{BoxFuture, CallError};
+use onemec_wire::{ContextId, NodeId};
+
+use super::AuthMode;
+
+/// Moves AEs. Implemented by `actors/mobility`.
+pub trait Mobility: Send + Sync {
+    /// Brings the AE's context (with its group) to `target`, because its device has come there. Returns when that node
+    /// serves it.
+    fn attach(&self, context: ContextId, token: &str, target: NodeId) -> BoxFuture<'_, Result<(), AttachError>>;
+}
+
+/// Why an AE was not brought here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttachError {
+    /// The token is not valid (any more) for this AE, device or target.
+    #[error("handover token refused: {0}")]
+    Token(String),
+    /// This CSE does not take it: capacity, policy, residency, names.
+    #[error("not admitted: {0}")]
+    NotAdmitted(String),
+    /// It failed on the way; the AE stays where it was.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// Makes handover tokens: signed, bound to the AE, its credential and an epoch.
+pub trait Tokens: Send + Sync {
+    /// A fresh token for an AE that registered here; `None` if it is to have none.
+    fn issue(&self, context: ContextId, ae: &str, credential: Option<&str>) -> Option<String>;
+    /// The context that a token was made for, if its signature, expiry and credential hold.
+    fn verify(&self, token: &str, ae: &str, credential: Option<&str>) -> Option<ContextId>;
+}
+
+/// Who a client has proved to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// An AE, by its AE-ID (a stem, or SP-relative).
+    Ae(String),
+    /// A CSE, by its CSE-ID with slash.
+    Cse(String),
+}
+
+impl Proof {
+    /// The identifier.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Ae(id) | Self::Cse(id) => id,
+        }
+    }
+}
+
+/// What a binding knows about a request beside the primitive.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// The client's proof of identity.
+    pub proof: Option<Proof>,
+    /// Whether it must have one.
+    pub auth: AuthMode,
+    /// Its address.
+    pub ip: Option<IpAddr>,
+    /// The request may be repeated; its answer is kept until then (milliseconds since 1970).
+    pub repeat_until_ms: Option<u64>,
+    /// Re-registration with this handover token.
+    pub handover: Option<String>,
+}
+
+/// An answer with what a binding carries beside the primitive.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Handled {
+    /// The response primitive.
+    pub response: onemec_onem2m::Response,
+    /// Address of what was created.
+    pub location: Option<String>,
+    /// Where the originator's AE is served now: point of access and epoch.
+    pub home: Option<(String, u64)>,
+    /// A handover token.
+    pub token: Option<String>,
+    /// Other points of access.
+    pub peers: Vec<String>,
+    /// The request was withdrawn or its outcome is unknown (DESIGN.md rule 11).
+    pub failure: Option<Failure>,
+}
+
+/// A request that has no proper oneM2M answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Not applied; try again after so many milliseconds. HTTP 503.
+    NotApplied {
+        /// Milliseconds.
+        retry_ms: u64,
+    },
+    /// It may still be applied. HTTP 504.
+    Unknown,
+}
+
+impl From<onemec_onem2m::Response> for Handled {
+    fn from(response: onemec_onem2m::Response) -> Self {
+        Self { response, location: None, home: None, token: None, peers: Vec::new(), failure: None }
+    }
+}

@@ -1,0 +1,92 @@
+//! What notifications and other nodes need of a CSE.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use onemec_core::context::{Answer, BoxFuture, Op, ReadHandler};
+use onemec_onem2m::access::Operations;
+use onemec_onem2m::{CseIdentity, Refusal, Response, Rsc};
+use onemec_wire::ContextId;
+
+use super::Cse;
+use crate::access::{Asker, Stop};
+use crate::notify::Sender;
+use crate::op::{ReadOp, Reply};
+use crate::view::View;
+
+impl Cse {
+    pub(crate) fn sender(&self) -> &Arc<Sender> {
+        &self.inner.sender
+    }
+
+    /// The CSE where a context is at home; this one if that is not known.
+    pub(crate) async fn home_identity(&self, context: ContextId) -> CseIdentity {
+        match self.inner.contexts.by_id(context) {
+            Some(place) => match self.inner.identity_of(place.home).await {
+                Ok(identity) => identity.into_owned(),
+                Err(_) => self.inner.me.clone(),
+            },
+            None => self.inner.me.clone(),
+        }
+    }
+
+    /// The AE-ID of an AE that is served here.
+    pub(crate) fn ae_id(&self, context: ContextId) -> Option<String> {
+        let served = self.inner.index.open(context)?;
+        let tree = served.tree.read();
+        tree.root()?.fixed_id.clone()
+    }
+
+    pub(crate) async fn notify_entity(&self, target: &str, body: Bytes, rqi: String) -> Result<Response, Refusal> {
+        self.inner.notify_entity(target, body, rqi).await
+    }
+
+    fn answer_read(&self, context: ContextId, op: &Op) -> Answer {
+        let refused = |rsc, text: &str| Reply::refused(&Refusal::new(rsc, text)).answer(Bytes::new());
+        let Some(op) = crate::codec::decode::<ReadOp>(&op.head) else {
+            return refused(Rsc::BAD_REQUEST, "the read cannot be read");
+        };
+        let (Some(served), Some(place)) = (self.inner.index.open(context), self.inner.contexts.by_id(context)) else {
+            return refused(Rsc::TARGET_NOT_REACHABLE, "the context is not served here");
+        };
+        let now_ms = self.now_ms();
+        match op {
+            ReadOp::Retrieve(read) => match self.inner.retrieve_here(&served, &read, &place) {
+                Some(done) => crate::machine::answer(done),
+                None => refused(Rsc::TARGET_NOT_REACHABLE, "the context is not served here any more"),
+            },
+            ReadOp::Discover(read, with_target) => match self.inner.discover_here(&served, &read, with_target) {
+                Ok(found) => {
+                    let references = found.references.into_iter().map(|r| (r.name, r.ty.0, r.address)).collect();
+                    Reply::Discovered(references, found.next_offset).answer(Bytes::new())
+                }
+                Err(stop) => crate::machine::answer(Err(stop)),
+            },
+            ReadOp::Policy(target) => {
+                let tree = served.tree.read();
+                Reply::Policy(crate::access::policy_at(&tree, tree.find(&target))).answer(Bytes::new())
+            }
+            ReadOp::Facts(target) => {
+                let tree = served.tree.read();
+                let view = View { tree: &tree, history: &*served.history, home: &self.inner.me, below: &[] };
+                Reply::Facts(crate::read::facts(&view, &target)).answer(Bytes::new())
+            }
+            ReadOp::Group(read, operations) => {
+                let home = read.home.identity();
+                let asker = Asker { who: &read.who, facts: &read.facts, home: &home, now_ms };
+                let tree = served.tree.read();
+                match crate::read::group(&tree, &read.target, Operations(operations), &asker) {
+                    Ok(facts) => Reply::Group(facts).answer(Bytes::new()),
+                    Err(Stop::Refused(refusal)) => Reply::refused(&refusal).answer(Bytes::new()),
+                    Err(Stop::Needs(needs)) => Reply::Needs(needs).answer(Bytes::new()),
+                }
+            }
+        }
+    }
+}
+
+impl ReadHandler for Cse {
+    fn read(&self, context: ContextId, op: Op) -> BoxFuture<'_, Answer> {
+        Box::pin(async move { self.answer_read(context, &op) })
+    }
+}

@@ -1,0 +1,311 @@
+//! Registration of AEs (TS-0001 10.2.2.2, TS-0004 7.4.5.2.1; rows G01, G05, S04): exactly one registrar (I5), since the
+//! names are claimed in the directory before there is any data.
+
+use onemec_core::context::{CallOptions, ContextKind, CreateError, Key, NewContext, Place};
+use onemec_onem2m::id::EntityId;
+use onemec_onem2m::{AttrId, Attributes, Refusal, Request, Rsc, Value};
+
+use super::exec::{Done, Trouble};
+use super::hooks::AttachError;
+use super::locate::{Located, base_key};
+use super::{AuthMode, Caller, Handled, Inner, Job, Proof};
+use crate::machine::check_ae;
+use crate::op::{BeginAe, Home, Reply, TreeOp, Who};
+use crate::tree::Target;
+
+/// How often a stem or name of our own making may be taken before we give up.
+const ATTEMPTS_MAX: usize = 8;
+
+/// Makes stems and names that nobody else has: random, since that needs no state that a restart could lose.
+#[derive(Default)]
+pub(super) struct Stems;
+
+impl Stems {
+    /// A name with a prefix.
+    pub(super) fn name(&self, prefix: &str) -> String {
+        format!("{prefix}-{}", random())
+    }
+    fn stem(&self, class: char) -> String {
+        format!("{class}{}", random())
+    }
+}
+
+/// 80 random bits in base 36.
+fn random() -> String {
+    let mut bytes = [0u8; 16];
+    // Without randomness two names may clash; the directory then refuses the second one.
+    let _ = getrandom::fill(&mut bytes[..10]);
+    let mut out = String::with_capacity(16);
+    let n = u128::from_le_bytes(bytes);
+    crate::rid::push36(&mut out, (n & u128::from(u64::MAX)) as u64);
+    crate::rid::push36(&mut out, (n >> 64) as u64);
+    out
+}
+
+/// How the AE-ID of a registration is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stem {
+    /// The client (or its credential) says which.
+    Given(String),
+    /// We choose one of this class.
+    Ours(char),
+}
+
+impl Inner {
+    pub(super) async fn register(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        call: CallOptions,
+    ) -> Result<Handled, Trouble> {
+        let stem = self.stem_of(request.fr.as_deref().unwrap_or_default(), caller)?;
+        self.check_registrar(&request.to).await?;
+        let now_ms = self.contexts.now_ms();
+        let body = request.pc.clone().ok_or_else(|| Refusal::bad_request("there is no content"))?;
+        let representation = check_ae(&body, now_ms)?;
+        if let (Some(token), Stem::Given(stem)) = (&caller.handover, &stem) {
+            return self.reattach(request, caller, call, stem, token).await;
+        }
+        let given = representation.attributes.get(AttrId::RN).and_then(Value::as_str).map(str::to_owned);
+        if let Some(name) = &given {
+            self.check_base_child(name).await?;
+        }
+        let attributes = &representation.attributes;
+        for _ in 0..ATTEMPTS_MAX {
+            let chosen = match &stem {
+                Stem::Given(stem) => stem.clone(),
+                Stem::Ours(class) => self.stems.stem(*class),
+            };
+            let name = given.clone().unwrap_or_else(|| chosen.clone());
+            let begin = BeginAe {
+                stem: chosen.clone(),
+                name: name.clone(),
+                home: Home::from(&self.me),
+                rcn: request.result_content() as u8,
+            };
+            let op = TreeOp::BeginAe(begin).op(body.clone());
+            let error = match self.create_ae(&chosen, &name, op, attributes, &call).await {
+                Ok((place, answer)) => return self.registered(request, caller, &place, &chosen, &answer),
+                Err(CreateError::Call(error)) => return Err(error.into()),
+                Err(CreateError::KeyTaken { key, holder }) => (key, holder),
+            };
+            let (key, holder) = error;
+            let ours = if key.name.starts_with("rn:") { given.is_none() } else { stem != Stem::Given(chosen) };
+            if !ours {
+                return Ok(self.taken(request, &key, self.contexts.by_id(holder)));
+            }
+        }
+        Err(Refusal::new(Rsc::INTERNAL_SERVER_ERROR, "no free AE-ID was found").into())
+    }
+
+    /// Claims the names and makes the context.
+    async fn create_ae(
+        &self,
+        stem: &str,
+        name: &str,
+        first: onemec_core::context::Op,
+        attributes: &Attributes,
+        call: &CallOptions,
+    ) -> Result<(Place, onemec_core::context::Answer), CreateError> {
+        let node = self.contexts.node();
+        let mut keys = vec![self.ae_key(node, stem), Key::at(node, format!("rn:{name}"))];
+        let unique = Key::global(format!("stem:{stem}"));
+        if stem.starts_with('C') {
+            keys.push(unique.clone());
+        }
+        let group = self.bundle(attributes);
+        let new = NewContext { kind: ContextKind::AE, keys, group, first, pinned: false };
+        match self.contexts.create(new.clone(), call.clone()).await {
+            // A C-stem is unique only at its registrar: elsewhere another AE may have it. Then it is not found by the
+            // stem alone from third CSEs.
+            Err(CreateError::KeyTaken { key, .. }) if key == unique => {
+                let keys = new.keys.iter().filter(|k| **k != unique).cloned().collect();
+                self.contexts.create(NewContext { keys, ..new }, call.clone()).await
+            }
+            other => other,
+        }
+    }
+
+    /// AEs of one node (device) move together: one that names the node of an AE that is registered here joins its group
+    /// (row G13).
+    fn bundle(&self, attributes: &Attributes) -> Option<onemec_wire::GroupId> {
+        let node_link = attributes.get(AttrId::NL).and_then(Value::as_str)?;
+        let mut after = None;
+        loop {
+            let page = self.contexts.at_home(self.contexts.node(), ContextKind::AE, after, 256);
+            let same = page.iter().find(|p| {
+                self.index.open(p.context).is_some_and(|s| {
+                    s.tree.read().root().is_some_and(|root| root.text(AttrId::NL) == Some(node_link))
+                })
+            });
+            if let Some(place) = same {
+                return Some(place.group);
+            }
+            after = Some(page.last().filter(|_| page.len() == 256)?.context);
+        }
+    }
+
+    fn registered(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        place: &Place,
+        stem: &str,
+        answer: &onemec_core::context::Answer,
+    ) -> Result<Handled, Trouble> {
+        let Reply::Done { rsc, created, next_offset } = Reply::read(answer) else {
+            return match Reply::read(answer) {
+                Reply::Refused { rsc, debug } => Err(Refusal::new(Rsc(rsc), debug).into()),
+                _ => Err(Refusal::new(Rsc::INTERNAL_SERVER_ERROR, "unexpected answer").into()),
+            };
+        };
+        let done = Done { rsc, created, next_offset, body: answer.body.clone() };
+        let mut handled = self.finish(request, done);
+        self.welcome(&mut handled, caller, place, stem);
+        Ok(handled)
+    }
+
+    /// What a registered device is told beside the standard: its token, and where else it could turn to.
+    fn welcome(&self, handled: &mut Handled, caller: &Caller, place: &Place, stem: &str) {
+        let credential = caller.proof.as_ref().map(Proof::id);
+        handled.token = self.tokens.as_ref().and_then(|t| t.issue(place.context, stem, credential));
+        handled.peers = self.peers.iter().filter_map(|p| p.poa.first().cloned()).take(16).collect();
+        handled.peers.sort_unstable();
+    }
+
+    /// Names the winner (row G05).
+    fn taken(&self, request: &Request, key: &Key, winner: Option<Place>) -> Handled {
+        let at = winner.as_ref().map(|p| p.home).map_or_else(String::new, |node| {
+            if node == self.contexts.node() {
+                format!(" at {}", self.me.cse_id)
+            } else {
+                self.peers.get(&node).map_or_else(|| format!(" at node {node}"), |p| format!(" at {}", p.identity.cse_id))
+            }
+        });
+        let (kind, name) = key.name.split_once(':').unwrap_or(("", &key.name));
+        let refusal = if kind == "rn" {
+            Refusal::new(Rsc::CONFLICT, format!("the name {name} is taken{at}"))
+        } else {
+            Refusal::new(Rsc::ORIGINATOR_HAS_ALREADY_REGISTERED, format!("{name} is registered already{at}"))
+        };
+        let mut handled = Handled::from(onemec_onem2m::Response::refusing(request, &refusal));
+        if let Some(place) = winner
+            && let Some(peer) = self.peers.get(&place.home)
+            && let Some(poa) = peer.poa.first()
+        {
+            handled.home = Some((poa.clone(), place.epoch.0));
+        }
+        handled
+    }
+
+    /// A device comes here from another CSE of the cluster with a handover token (rows H04, S04): its context is moved,
+    /// not made anew.
+    async fn reattach(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        call: CallOptions,
+        stem: &str,
+        token: &str,
+    ) -> Result<Handled, Trouble> {
+        let refused = |text: &str| Refusal::new(Rsc::ORIGINATOR_NOT_AUTHENTICATED, text.to_owned());
+        let (Some(tokens), Some(mobility)) = (&self.tokens, &self.mobility) else {
+            return Err(refused("this CSE takes no handover tokens").into());
+        };
+        let credential = caller.proof.as_ref().map(Proof::id);
+        let context = tokens.verify(token, stem, credential).ok_or_else(|| refused("the handover token is not valid"))?;
+        mobility.attach(context, token, self.contexts.node()).await.map_err(|error| match error {
+            AttachError::Token(text) => Trouble::from(refused(&text)),
+            AttachError::NotAdmitted(text) => Refusal::new(Rsc::NOT_ACCEPTABLE, text).into(),
+            AttachError::Call(error) => error.into(),
+        })?;
+        let place = self.contexts.by_id(context).ok_or_else(|| refused("the AE is gone"))?;
+        let who = Who {
+            id: self.me.normal_id(stem).into_owned(),
+            context: Some(context),
+            registered: true,
+            authenticated: caller.proof.is_some(),
+            trusted: true,
+            ..Who::default()
+        };
+        // The answer shows the AE as it is now, with the identity that it had.
+        let retrieve = Request { rcn: None, fc: None, ..request.clone() };
+        let job = Job { request: &retrieve, caller, who, origin: None, call, depth: 0 };
+        let mut read = self.read_of(&job, &place, &Target::root()).await?;
+        read.rcn = 1;
+        let mut done = self.read(&place, read, &job.call).await?;
+        done.rsc = Rsc::CREATED.0;
+        let mut handled = self.finish(request, done);
+        self.welcome(&mut handled, caller, &place, stem);
+        Ok(handled)
+    }
+
+    /// An AE registers below the CSEBase of the very CSE that it asks: registrations are not forwarded (TS-0004 7.3.2.8).
+    async fn check_registrar(&self, to: &str) -> Result<(), Trouble> {
+        let node = self.contexts.node();
+        match self.locate(to).await? {
+            Located::Context(place, target) if place.kind == ContextKind::CSE_BASE && target == Target::root() => {
+                if place.home == node {
+                    Ok(())
+                } else {
+                    Err(Refusal::bad_request("an AE registers at the CSE that it asks, not through it").into())
+                }
+            }
+            Located::Context(..) => {
+                Err(Refusal::new(Rsc::INVALID_CHILD_RESOURCE_TYPE, "an AE is created below a CSEBase").into())
+            }
+            Located::Foreign { .. } => Err(Refusal::bad_request("registrations are not forwarded").into()),
+        }
+    }
+
+    async fn check_base_child(&self, name: &str) -> Result<(), Trouble> {
+        let Some(base) = self.find(base_key(self.contexts.node())).await? else { return Ok(()) };
+        let Some(served) = self.index.open(base.context) else { return Ok(()) };
+        let tree = served.tree.read();
+        let taken = tree.root().and_then(|root| tree.child(root.seq, name)).is_some();
+        if taken { Err(Refusal::new(Rsc::CONFLICT, format!("the name {name} is taken")).into()) } else { Ok(()) }
+    }
+
+    /// The AE-ID that `fr` asks for, held against the client's credential.
+    fn stem_of(&self, fr: &str, caller: &Caller) -> Result<Stem, Refusal> {
+        let proved = match &caller.proof {
+            Some(Proof::Ae(id)) => Some(stem_in(id).ok_or_else(|| {
+                Refusal::new(Rsc::ORIGINATOR_NOT_AUTHENTICATED, "the credential names no AE-ID")
+            })?),
+            Some(Proof::Cse(_)) => {
+                return Err(Refusal::new(Rsc::ORIGINATOR_NOT_AUTHENTICATED, "the credential is that of a CSE"));
+            }
+            None if caller.auth == AuthMode::Required => {
+                return Err(Refusal::new(Rsc::SECURITY_ASSOCIATION_REQUIRED, "this listener needs a credential"));
+            }
+            None => None,
+        };
+        let asked = match fr {
+            "" => None,
+            "C" => Some(Stem::Ours('C')),
+            "S" => Some(Stem::Ours('S')),
+            id => {
+                let stem = stem_in(id).filter(|s| *s == id);
+                let stem = stem.ok_or_else(|| Refusal::bad_request("fr is no AE-ID stem"))?;
+                Some(Stem::Given(stem.to_owned()))
+            }
+        };
+        match (asked, proved) {
+            (asked, None) => Ok(asked.unwrap_or(Stem::Ours('C'))),
+            (None, Some(proved)) => Ok(Stem::Given(proved.to_owned())),
+            (Some(Stem::Ours(class)), Some(proved)) if proved.starts_with(class) => Ok(Stem::Given(proved.to_owned())),
+            (Some(Stem::Given(stem)), Some(proved)) if stem == proved => Ok(Stem::Given(stem)),
+            (Some(_), Some(proved)) => Err(Refusal::new(
+                Rsc::ORIGINATOR_NOT_AUTHENTICATED,
+                format!("the credential is for {proved}, not for {fr}"),
+            )),
+        }
+    }
+}
+
+fn stem_in(id: &str) -> Option<&str> {
+    match EntityId::parse(id)? {
+        EntityId::AeC { stem, .. } | EntityId::AeS { stem } => Some(stem),
+        _ => None,
+    }
+}

@@ -1,0 +1,124 @@
+//! From a located target to the answer.
+
+use onemec_core::context::Place;
+use onemec_onem2m::{IdFormat, Operation, Refusal, Request, Rsc, Ty};
+
+use super::exec::{Done, Trouble};
+use super::locate::Located;
+use super::{Cse, Handled, Inner, Job};
+use crate::op::{Action, Facts, Read, Write};
+use crate::tree::Target;
+
+impl Inner {
+    pub(super) async fn serve(&self, cse: &Cse, job: &Job<'_>) -> Result<Handled, Trouble> {
+        let located = self.locate(&job.request.to).await?;
+        match self.serve_at(cse, job, &located).await {
+            // Perhaps an AE came here a moment ago and our view of the directory is old (rule 11).
+            Err(Trouble::Refused(r)) if r.rsc == Rsc::NOT_FOUND => match self.look_again(&job.request.to).await? {
+                Some(now) if now != located => self.serve_at(cse, job, &now).await,
+                _ => Err(r.into()),
+            },
+            other => other,
+        }
+    }
+
+    async fn serve_at(&self, cse: &Cse, job: &Job<'_>, located: &Located) -> Result<Handled, Trouble> {
+        let (place, target) = match located {
+            Located::Context(place, target) => (place, target),
+            Located::Foreign { cse_id } => return self.forward(job, cse_id).await,
+        };
+        if let Some(at) = target.path.iter().position(|n| n == "fopt") {
+            let (group, rest) = target.path.split_at(at + 1);
+            let group = Target { start: target.start, path: group.to_vec() };
+            return self.fan_out(cse, job, place, group, rest).await;
+        }
+        let request = job.request;
+        let done = match request.op {
+            Operation::Retrieve if request.is_discovery() => self.discover(job, place, target).await?,
+            Operation::Retrieve => {
+                let read = self.read_of(job, place, target).await?;
+                self.read(place, read, &job.call).await?
+            }
+            Operation::Notify => return self.notify(job, place, target).await,
+            Operation::Create | Operation::Update | Operation::Delete => {
+                self.check_names(job, place, target)?;
+                let write = self.write_of(job, place, target).await?;
+                self.write(place, write, request.pc.clone().unwrap_or_default(), &job.call).await?
+            }
+        };
+        Ok(self.finish(request, done))
+    }
+
+    pub(super) fn finish(&self, request: &Request, done: Done) -> Handled {
+        let mut handled = Handled::from(self.done(request, done.rsc, done.body));
+        handled.location = done.created;
+        if let Some(next) = done.next_offset {
+            handled.response.cnst = Some(onemec_onem2m::ContentStatus::Partial);
+            handled.response.cnot = Some(next);
+        }
+        handled
+    }
+
+    pub(super) async fn read_of(&self, job: &Job<'_>, place: &Place, target: &Target) -> Result<Read, Trouble> {
+        let request = job.request;
+        Ok(Read {
+            target: target.clone(),
+            who: job.who.clone(),
+            home: self.home_of(place).await?,
+            rcn: request.result_content() as u8,
+            filter: request.fc.as_ref().map(|f| f.to_json()),
+            unstructured: request.drt == Some(IdFormat::Unstructured),
+            attributes: attributes(request),
+            facts: Facts::default(),
+        })
+    }
+
+    async fn write_of(&self, job: &Job<'_>, place: &Place, target: &Target) -> Result<Write, Trouble> {
+        let request = job.request;
+        let action = match (request.op, request.ty) {
+            (Operation::Create, Some(ty)) => Action::Create(ty.0),
+            (Operation::Create, None) => return Err(Refusal::bad_request("ty is missing").into()),
+            (Operation::Update, _) => Action::Update,
+            _ => Action::Delete,
+        };
+        Ok(Write {
+            action,
+            target: target.clone(),
+            who: job.who.clone(),
+            home: self.home_of(place).await?,
+            rcn: request.result_content() as u8,
+            filter: request.fc.as_ref().map(|f| f.to_json()),
+            unstructured: request.drt == Some(IdFormat::Unstructured),
+            // A subscription is verified under its name, so it needs one before it exists.
+            name: (action == Action::Create(Ty::SUBSCRIPTION.0)).then(|| self.stems.name("sub")),
+            facts: Facts::default(),
+        })
+    }
+
+    /// A child of the CSEBase must not have the name of an AE, which lives in a context of its own. Two requests at the
+    /// same moment may still get both; the AE's path then wins.
+    fn check_names(&self, job: &Job<'_>, place: &Place, target: &Target) -> Result<(), Refusal> {
+        let at_base = place.kind == onemec_core::context::ContextKind::CSE_BASE && target.path.is_empty();
+        if job.request.op != Operation::Create || !at_base {
+            return Ok(());
+        }
+        let Some(name) = given_name(job.request) else { return Ok(()) };
+        let key = onemec_core::context::Key::at(place.home, format!("rn:{name}"));
+        match self.contexts.by_key(&key) {
+            Some(_) => Err(Refusal::new(Rsc::CONFLICT, format!("there is an AE named {name} already"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `rn` in the content of a CREATE; malformed content is refused where it is read in earnest.
+pub(super) fn given_name(request: &Request) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(request.pc.as_ref()?).ok()?;
+    Some(body.as_object()?.values().next()?.get("rn")?.as_str()?.to_owned())
+}
+
+/// Attributes of a partial retrieve: `atrl`, or `#attr` behind the address.
+fn attributes(request: &Request) -> Vec<String> {
+    let fragment = request.to.split_once('#').map(|(_, a)| a.to_owned());
+    request.atrl.iter().cloned().chain(fragment).collect()
+}

@@ -1,0 +1,125 @@
+//! One connection: TLS if asked for, HTTP/1.1 or (by its preface or ALPN) HTTP/2, with a limit on every wait.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::listener::Shared;
+use super::{credential, exchange};
+use crate::front::Proof;
+
+/// First bytes of HTTP/2 with prior knowledge.
+const HTTP2_PREFACE: &[u8] = b"PRI ";
+/// Streams of one HTTP/2 connection.
+const STREAMS_MAX: u32 = 128;
+/// Smallest read buffer that hyper takes.
+const BUFFER_BYTES_MIN: usize = 8192;
+
+pub(super) async fn run(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    shared: &Arc<Shared>,
+    stopped: watch::Receiver<bool>,
+) {
+    let limits = &shared.options.limits;
+    let _ = stream.set_nodelay(true);
+    let header = Duration::from_millis(limits.header_ms_max);
+    match tls {
+        None => {
+            let Ok(Some(http2)) = tokio::time::timeout(header, is_http2(&stream)).await else { return };
+            talk(stream, http2, Client { peer, proof: None }, shared, stopped).await;
+        }
+        Some(acceptor) => {
+            let handshake = Duration::from_millis(limits.handshake_ms_max);
+            let Ok(Ok(stream)) = tokio::time::timeout(handshake, acceptor.accept(stream)).await else { return };
+            let (_, session) = stream.get_ref();
+            let http2 = session.alpn_protocol() == Some(b"h2");
+            let proof = session
+                .peer_certificates()
+                .and_then(|chain| chain.first())
+                .and_then(|certificate| credential::from_certificate(certificate));
+            talk(stream, http2, Client { peer, proof }, shared, stopped).await;
+        }
+    }
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    pub(super) peer: SocketAddr,
+    pub(super) proof: Option<Proof>,
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    http2: bool,
+    client: Client,
+    shared: &Arc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let limits = shared.options.limits.clone();
+    let io = TokioIo::new(stream);
+    let shared = Arc::clone(shared);
+    let service = service_fn(move |request| exchange::answer(Arc::clone(&shared), client.clone(), request));
+    let done = if http2 {
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+            .keep_alive_interval(Some(Duration::from_millis(limits.header_ms_max)))
+            .keep_alive_timeout(Duration::from_millis(limits.header_ms_max))
+            .serve_connection(io, service);
+        tokio::pin!(connection);
+        loop {
+            tokio::select! {
+                done = connection.as_mut() => break done,
+                _ = stopped.wait_for(|s| *s) => connection.as_mut().graceful_shutdown(),
+            }
+            // Once told to stop, only wait for the end.
+            break connection.await;
+        }
+    } else {
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_millis(limits.header_ms_max))
+            .max_buf_size(limits.header_bytes_max.max(BUFFER_BYTES_MIN))
+            .max_headers(limits.headers_max)
+            .serve_connection(io, service);
+        tokio::pin!(connection);
+        loop {
+            tokio::select! {
+                done = connection.as_mut() => break done,
+                _ = stopped.wait_for(|s| *s) => connection.as_mut().graceful_shutdown(),
+            }
+            break connection.await;
+        }
+    };
+    if let Err(error) = done {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Looks at the first bytes without taking them; `None` if the client went away.
+async fn is_http2(stream: &TcpStream) -> Option<bool> {
+    let mut first = [0u8; HTTP2_PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut first).await.ok().filter(|n| *n > 0)?;
+        let (seen, wanted) = (first.get(..seen)?, HTTP2_PREFACE.get(..seen)?);
+        if seen != wanted {
+            return Some(false);
+        }
+        if seen.len() == HTTP2_PREFACE.len() {
+            return Some(true);
+        }
+        // The rest of a preface follows at once; a client that stops here runs into the caller's limit.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,90 @@
+//! Delivers the notifications that contexts want sent (TS-0004 7.5.1.2.2). At least once, in order for each subscription
+//! and target; the request identifier is made of the effect's, so that a receiver recognises a repetition.
+
+use std::time::Duration;
+
+use onemec_core::context::{BoxFuture, Delivery, Effect, EffectHandler, EffectId};
+use onemec_onem2m::notification::{Event, Notification, uri_representation};
+use onemec_onem2m::{Operation, Refusal, Request, Response, Rsc};
+
+use crate::front::Cse;
+use crate::machine::{Notice, NoticeKind};
+use crate::op::TreeOp;
+use crate::tree::Creator;
+
+/// Delivers the effects of AE and CSEBase contexts.
+#[derive(Clone)]
+pub struct NotifyHandler {
+    cse: Cse,
+}
+
+impl NotifyHandler {
+    /// A handler that sends in the name of a CSE.
+    pub fn new(cse: Cse) -> Self {
+        Self { cse }
+    }
+
+    async fn try_once(&self, id: EffectId, effect: &Effect, deadline: Duration) -> Delivery {
+        let Some(notice) = crate::codec::decode::<Notice>(&effect.head) else {
+            tracing::error!(context = %id.context, seq = %id.seq, "a notice cannot be read");
+            return Delivery::Done(None);
+        };
+        let sent = tokio::time::timeout(deadline, self.send(id, &notice, effect)).await;
+        let failure = match sent {
+            Ok(Ok(response)) if response.rsc.is_success() => {
+                let counted = notice.counts.then(|| TreeOp::Notified(notice.subscription).op(bytes::Bytes::new()));
+                return Delivery::Done(counted);
+            }
+            // A receiver that answers with a refusal has got it: a repetition would be refused again.
+            Ok(Ok(response)) if response.rsc != Rsc::TARGET_NOT_REACHABLE => {
+                tracing::debug!(to = notice.to, rsc = %response.rsc, "a notification was refused");
+                return Delivery::Done(None);
+            }
+            Ok(Ok(response)) => response.rsc.to_string(),
+            Ok(Err(refusal)) => refusal.debug,
+            Err(_) => "the deadline passed".to_owned(),
+        };
+        if self.cse.now_ms() > notice.at_ms.saturating_add(self.cse.sender().options().keep_ms) {
+            tracing::warn!(to = notice.to, failure, "a notification is given up");
+            return Delivery::Done(None);
+        }
+        tracing::debug!(to = notice.to, failure, "a notification will be sent again");
+        Delivery::Retry
+    }
+
+    async fn send(&self, id: EffectId, notice: &Notice, effect: &Effect) -> Result<Response, Refusal> {
+        let home = self.cse.home_identity(id.context).await;
+        let address = |path: &[String]| format!("{}/{}/{}", home.cse_id, home.base_name, path.join("/"));
+        let mut body = Notification { sur: Some(address(&notice.path)), ..Notification::default() };
+        body.cr = notice.creator.as_ref().map(|c| match c {
+            Creator::Other(id) => id.to_string(),
+            Creator::Cse => home.cse_id.to_string(),
+            Creator::Owner => self.cse.ae_id(id.context).unwrap_or_default(),
+        });
+        match &notice.kind {
+            NoticeKind::Deleted => body.sud = true,
+            NoticeKind::Event { net, address: subject } => {
+                let rep = match subject {
+                    Some(path) => uri_representation(&address(path)),
+                    None => effect.body.clone(),
+                };
+                body.nev = Some(Event { rep: Some(rep), net: Some(*net), om: None });
+            }
+        }
+        let rqi = format!("{}-{}", crate::rid::text(id.context, id.seq), id.ordinal);
+        let body = body.to_json().into();
+        if crate::machine::is_url(&notice.to) {
+            let mut request = Request::new(Operation::Notify, "-", &*home.cse_id, rqi);
+            request.pc = Some(body);
+            self.cse.sender().send(&notice.to, &request).await
+        } else {
+            self.cse.notify_entity(&notice.to, body, rqi).await
+        }
+    }
+}
+
+impl EffectHandler for NotifyHandler {
+    fn deliver(&self, id: EffectId, effect: Effect, deadline: Duration) -> BoxFuture<'_, Delivery> {
+        Box::pin(async move { self.try_once(id, &effect, deadline).await })
+    }
+}

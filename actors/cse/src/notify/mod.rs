@@ -1,0 +1,9 @@
+//! Notifications on their way out: delivery of effects, and the HTTP client that everything outgoing goes through.
+
+mod deliver;
+mod policy;
+mod sender;
+
+pub use deliver::NotifyHandler;
+pub use policy::{SendOptions, SendPolicy};
+pub use sender::Sender;

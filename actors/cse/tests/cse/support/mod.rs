@@ -1,0 +1,8 @@
+//! What the tests of the CSE share: a small cluster, and clients for primitives and for HTTP.
+#![allow(dead_code)]
+
+mod http;
+mod world;
+
+pub use http::{Answer, Http};
+pub use world::{Out, START_MS, World, options, with_query};
