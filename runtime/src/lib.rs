@@ -1,7 +1,12 @@
 //! The node: transport, membership, directory, contexts, storage, supervision.
 
+pub mod audit;
 pub mod directory;
+pub mod exec;
+pub mod host;
 pub mod lease;
 pub mod pki;
+pub mod port;
 pub mod store;
+pub mod supervise;
 pub mod transport;

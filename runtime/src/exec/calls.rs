@@ -162,7 +162,7 @@ impl Runtime {
     async fn read_here(&self, group: GroupId, context: ContextId, op: Op) -> WriteReply {
         use onemec_core::context::Gate as _;
         let kind = self.inner.parts.directory.read().context(context).map(|c| c.kind);
-        let handler = kind.and_then(|k| self.inner.actors.readers.get(&k).cloned());
+        let handler = kind.and_then(|k| self.actors()?.readers.get(&k).cloned());
         let gate = self.inner.groups.get(&group).map(|g| g.gate.clone());
         match (gate, handler) {
             (Some(gate), Some(handler)) if gate.is_open() => WriteReply::Answer(handler.read(context, op).await),

@@ -27,7 +27,7 @@ impl Deliverer for Out {
         let runtime = self.runtime.clone();
         tokio::spawn(async move {
             let kind = runtime.inner.parts.directory.read().context(id.context).map(|c| c.kind);
-            let handler = kind.and_then(|k| runtime.inner.actors.effects.get(&k).cloned());
+            let handler = kind.and_then(|k| runtime.actors()?.effects.get(&k).cloned());
             let delivery = match handler {
                 Some(h) => tokio::time::timeout(ATTEMPT_MAX, h.deliver(id, effect, ATTEMPT_MAX))
                     .await

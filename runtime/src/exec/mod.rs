@@ -16,7 +16,7 @@ mod serve;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ pub trait Admission: Send + Sync {
 /// What the actors above contribute.
 pub struct Actors {
     /// Behaviour by kind.
-    pub factories: Factories,
+    pub factories: Arc<Factories>,
     /// Delivery of effects by kind.
     pub effects: BTreeMap<ContextKind, Arc<dyn EffectHandler>>,
     /// Answers to forwarded reads by kind.
@@ -162,8 +162,9 @@ pub struct Runtime {
 struct Inner {
     parts: Parts,
     options: ExecOptions,
-    factories: Arc<Factories>,
-    actors: Actors,
+    /// Groups and calls run here, not on the transport's thread, which calls in.
+    main: tokio::runtime::Handle,
+    actors: OnceLock<Actors>,
     groups: DashMap<GroupId, GroupRef>,
     ids: Arc<Mutex<HashMap<ActorId, GroupId>>>,
     supervisor: ActorRef<GroupsMsg>,
@@ -173,10 +174,10 @@ struct Inner {
 }
 
 impl Runtime {
-    /// Starts the executor: registers its services, follows the directory.
-    pub async fn start(parts: Parts, actors: Actors, options: ExecOptions) -> Result<Self, String> {
+    /// Makes the executor. It already answers look-ups; groups run from [`Self::begin`] on.
+    pub async fn new(parts: Parts, options: ExecOptions) -> Result<Self, String> {
         let ids = Arc::new(Mutex::new(HashMap::new()));
-        let slot: Arc<std::sync::OnceLock<std::sync::Weak<Inner>>> = Arc::default();
+        let slot: Arc<OnceLock<std::sync::Weak<Inner>>> = Arc::default();
         let late = slot.clone();
         let ended: group::actor::Ended = Arc::new(move |group, again| {
             if let Some(inner) = late.get().and_then(std::sync::Weak::upgrade) {
@@ -188,11 +189,11 @@ impl Runtime {
             ractor::Actor::spawn(None, supervisor, ()).await.map_err(|e| format!("groups' supervisor: {e}"))?;
         parts.tree.started("groups");
         let inner = Arc::new(Inner {
-            factories: Arc::new(actors.factories.clone()),
+            main: tokio::runtime::Handle::current(),
             permits: Arc::new(Semaphore::new(options.permit_bytes)),
             parts,
             options,
-            actors,
+            actors: OnceLock::new(),
             groups: DashMap::new(),
             ids,
             supervisor,
@@ -200,10 +201,19 @@ impl Runtime {
             moves: moves::Moves::default(),
         });
         drop(slot.set(Arc::downgrade(&inner)));
-        let runtime = Self { inner };
-        runtime.register_services();
-        runtime.follow_directory();
-        Ok(runtime)
+        Ok(Self { inner })
+    }
+
+    /// Takes the actors, registers the services, and follows the directory. Once.
+    pub fn begin(&self, actors: Actors) {
+        if self.inner.actors.set(actors).is_ok() {
+            self.register_services();
+            self.follow_directory();
+        }
+    }
+
+    fn actors(&self) -> Option<&Actors> {
+        self.inner.actors.get()
     }
 
     /// This boot.

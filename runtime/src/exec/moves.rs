@@ -147,7 +147,8 @@ impl Runtime {
             }
             MoveBody::Manifest { group } => MoveReply::Manifest(self.manifest(group)),
             MoveBody::Admit { contexts, history_bytes, reason, .. } => {
-                match self.inner.actors.admission.admit(&contexts, history_bytes, &reason) {
+                let Some(actors) = self.actors() else { return refused(MoveError::new("starting", "the node is starting")) };
+                match actors.admission.admit(&contexts, history_bytes, &reason) {
                     Ok(()) => MoveReply::Admitted,
                     Err((code, reason)) => MoveReply::Refused { code, reason },
                 }

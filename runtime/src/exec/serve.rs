@@ -50,6 +50,7 @@ impl Runtime {
 
 impl Service for Replication {
     fn tell(&self, from: Member, message: Message) {
+        let _main = self.0.inner.main.enter();
         let Ok(m) = codec::decode::<GroupMessage>(&message.body) else {
             tracing::warn!(%from, "a group message that cannot be read");
             return;
@@ -82,6 +83,7 @@ fn contiguous(rope: Rope) -> Bytes {
 
 impl Service for Calls {
     fn ask(&self, _from: Member, message: Message, reply: Replier) {
+        let _main = self.0.inner.main.enter();
         let Ok(body) = codec::decode::<CallBody>(&message.body) else {
             reply.fail(onemec_wire::code::SERVICE_CODE_MIN, "a call that cannot be read");
             return;
@@ -96,6 +98,7 @@ impl Service for Calls {
 
 impl Service for Moves {
     fn ask(&self, _from: Member, message: Message, reply: Replier) {
+        let _main = self.0.inner.main.enter();
         let Ok(body) = codec::decode::<MoveBody>(&message.body) else {
             reply.fail(onemec_wire::code::SERVICE_CODE_MIN, "a move that cannot be read");
             return;
@@ -111,6 +114,7 @@ impl Service for Moves {
     }
 
     fn transfer(&self, from: Member, source: TransferSource) {
+        let _main = self.0.inner.main.enter();
         let runtime = self.0.clone();
         tokio::spawn(async move { runtime.receive_history(from, source).await });
     }

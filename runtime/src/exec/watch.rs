@@ -116,8 +116,9 @@ impl Runtime {
 
     fn make_exec(&self, group: GroupId, gate: Arc<GroupGate>, myself: ActorRef<GroupMsg>) -> Result<GroupExec, String> {
         let inner = &self.inner;
+        let factories = self.actors().map(|a| a.factories.clone()).ok_or("the node has not begun")?;
         let store = inner.parts.store.group_or_new(group);
-        let mut contexts = GroupContexts::new(group, inner.factories.clone(), store.history(), gate.clone());
+        let mut contexts = GroupContexts::new(group, factories, store.history(), gate.clone());
         let mut base = Position::default();
         if let Some((seq, epoch, snapshot)) = store.snapshot().map_err(|e| e.to_string())? {
             contexts.restore(&snapshot).map_err(|e| e.to_string())?;

@@ -1,0 +1,248 @@
+//! One node, put together: store, transport, directory, lease, executor. What actors do stands above.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use onemec_core::directory::{Command, StoreId};
+use onemec_core::lease::LeaseTiming;
+use onemec_wire::{Cluster, Member, NodeId};
+
+use crate::audit::Audit;
+use crate::directory::{Boot, DirectoryHandle, DirectoryOptions, DirectoryService, DiskStorage, NodeUpError};
+use crate::exec::clock::Clock;
+use crate::exec::{ExecOptions, Parts, Runtime};
+use crate::lease::{LeaseHandle, LeaseService};
+use crate::pki::Pki;
+use crate::port::Port;
+use crate::store::append::Drive;
+use crate::store::disk::RealDisk;
+use crate::store::{Before, Store, StoreOptions};
+use crate::supervise::Tree;
+use crate::transport::{Options, Profile, Transport};
+
+const STORE_ID: &str = "store-id";
+/// A node that is not up after this time says why and gives up.
+const UP_MAX: Duration = Duration::from_secs(60);
+/// Good-byes of a clean stop.
+const BYE_MAX: Duration = Duration::from_secs(2);
+
+/// What a node is told.
+pub struct HostOptions {
+    /// Its number; that of its certificate.
+    pub node: NodeId,
+    /// Its name, for logs and the audit log.
+    pub name: String,
+    /// Its data folder.
+    pub data_dir: PathBuf,
+    /// Where it listens for other nodes (UDP).
+    pub listen: SocketAddr,
+    /// The other nodes and their addresses.
+    pub peers: BTreeMap<NodeId, Vec<SocketAddr>>,
+    /// The voters of a new cluster.
+    pub voters: BTreeSet<NodeId>,
+    /// The cluster; its generation guards against restored backups.
+    pub cluster: Cluster,
+    /// Length of leases.
+    pub lease: LeaseTiming,
+    /// Kind of network between the nodes.
+    pub profile: Profile,
+    /// Of the executor.
+    pub exec: ExecOptions,
+    /// Keep an audit log in this file.
+    pub audit: Option<PathBuf>,
+    /// What others should know of it.
+    pub info: BTreeMap<String, String>,
+    /// Certificate and trust.
+    pub pki: Pki,
+}
+
+/// Why a node did not start. Nothing is served; what is on its disk is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The data folder cannot be used.
+    #[error("data folder {0}: {1}")]
+    Store(PathBuf, String),
+    /// The network cannot be used.
+    #[error("transport: {0}")]
+    Transport(#[from] crate::transport::StartError),
+    /// The directory did not start.
+    #[error("directory: {0}")]
+    Directory(String),
+    /// The lease's thread did not start.
+    #[error("lease: {0}")]
+    Lease(#[from] crate::lease::LeaseStartError),
+    /// The cluster did not take it up.
+    #[error("not up: {0}\n    -> are most of the voters running, and do their addresses fit the topology?")]
+    NotUp(#[from] NodeUpError),
+    /// Another part.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A running node.
+pub struct Host {
+    /// The executor.
+    pub runtime: Runtime,
+    /// The network.
+    pub transport: Transport,
+    /// This boot.
+    pub member: Member,
+    /// The lease.
+    pub lease: LeaseHandle,
+    /// The audit log.
+    pub audit: Option<Arc<Audit>>,
+    leases: LeaseService,
+    directory: DirectoryService,
+    store: Arc<Store>,
+    io: Option<tokio::runtime::Runtime>,
+}
+
+impl Host {
+    /// Starts everything and reports the node as up. Nothing is served before [`Runtime::begin`].
+    pub async fn start(options: HostOptions) -> Result<Self, HostError> {
+        let HostOptions { node, name, data_dir, listen, peers, voters, cluster, lease, profile, exec, audit, info, pki } =
+            options;
+        let (store, member, store_id, former_is_gone) = open_store(&data_dir, node, cluster.generation).await?;
+        let clock = Clock::default();
+        let audit = audit
+            .map(|file| Audit::new(&name, member.incarnation, clock.wall_ms() * 1_000_000, Some(&file)).map(Arc::new))
+            .transpose()
+            .map_err(|e| HostError::Other(format!("audit log: {e}")))?;
+        // A runtime of one thread for the network: the multi-thread one costs 14 to 34 % (TRANSPORT.md).
+        let io = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("onemec-net")
+            .enable_all()
+            .build()
+            .map_err(|e| HostError::Other(e.to_string()))?;
+        let mut net_options = Options::new(listen, member.incarnation, cluster, io.handle().clone());
+        net_options.tuning.profile = profile;
+        let transport = {
+            let _io = io.enter();
+            Transport::start(net_options, &pki)?
+        };
+        for (peer, addresses) in peers {
+            transport.set_peer(peer, addresses);
+        }
+        let port = Port::new(transport.clone());
+        let raft_dir = data_dir.join("raft");
+        let (_, opened) =
+            tokio::task::spawn_blocking(move || DiskStorage::open(RealDisk::shared(), &raft_dir, Drive::Thread))
+                .await
+                .map_err(|e| HostError::Directory(e.to_string()))?
+                .map_err(|e| HostError::Directory(e.to_string()))?;
+        let directory_options = DirectoryOptions {
+            first_voters: voters,
+            generation: cluster.generation,
+            lease,
+            ..DirectoryOptions::default()
+        };
+        let directory = DirectoryService::start(port.clone(), opened, directory_options)
+            .await
+            .map_err(|e| HostError::Directory(e.to_string()))?;
+        let handle = directory.handle();
+        let leases = LeaseService::start(port, handle.clone(), member, lease)?;
+        let boot = Boot { member, store: store_id, info, former_is_gone };
+        handle.node_up(&boot, UP_MAX).await?;
+        let tree = Arc::new(Tree::default());
+        let parts = Parts {
+            member,
+            store_id,
+            transport: transport.clone(),
+            directory: handle,
+            lease: leases.handle(),
+            store: store.clone(),
+            tree,
+            audit: audit.clone(),
+            clock,
+        };
+        let runtime = Runtime::new(parts, exec).await.map_err(HostError::Other)?;
+        let lease = leases.handle();
+        Ok(Self { runtime, transport, member, lease, audit, leases, directory, store, io: Some(io) })
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> DirectoryHandle {
+        self.directory.handle()
+    }
+
+    /// Ends when the directory has declared this boot dead: the node must begin anew.
+    pub async fn declared_dead(&self) {
+        self.directory.handle().declared_dead(self.member).await;
+    }
+
+    /// Ends when the directory has stopped by itself: the disk has failed, the process must end.
+    pub async fn failed(&self) -> String {
+        self.directory.handle().failed().await
+    }
+
+    /// Stops cleanly: gives the lease up, and tells the others, so that what was served here is served elsewhere at once.
+    pub async fn stop(mut self) {
+        self.runtime.stop();
+        if self.lease.release().await.is_ok() {
+            let dead = Command::NodeDead { member: self.member, forced: true };
+            drop(self.directory.handle().propose_within(dead, BYE_MAX).await);
+        }
+        self.tear_down().await;
+    }
+
+    /// Ends at once, without a word to the directory, so that the process can begin anew.
+    pub async fn abandon(mut self) {
+        self.runtime.stop();
+        self.tear_down().await;
+    }
+
+    async fn tear_down(&mut self) {
+        self.transport.shutdown().await;
+        let store = self.store.clone();
+        if let Ok(Err(e)) = tokio::task::spawn_blocking(move || store.close()).await {
+            tracing::error!("store: {e}");
+        }
+        if let Some(io) = self.io.take() {
+            io.shutdown_background();
+        }
+        let _ = &self.leases;
+    }
+}
+
+async fn open_store(
+    data_dir: &std::path::Path,
+    node: NodeId,
+    generation: u32,
+) -> Result<(Arc<Store>, Member, StoreId, bool), HostError> {
+    let dir = data_dir.to_owned();
+    let failed = |e: String| HostError::Store(data_dir.to_owned(), e);
+    let options = StoreOptions {
+        // A failed sync is never retried: what is on the disk is not known any more. The node comes back and looks.
+        on_fatal: Arc::new(|fatal| {
+            tracing::error!("the disk failed: {fatal}; this node ends");
+            std::process::exit(74);
+        }),
+        on_damage: Arc::new(|damage| tracing::error!("damage: {damage:?}")),
+        ..StoreOptions::default()
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        let (store, recovery) =
+            Store::open(RealDisk::shared(), &dir, node, generation, options).map_err(|e| e.to_string())?;
+        let known = store.meta().get(STORE_ID).map_err(|e| e.to_string())?;
+        let id = match known.and_then(|b| Some(u64::from_le_bytes(b[..].try_into().ok()?))) {
+            Some(id) => id,
+            None => {
+                let id = RandomState::new().hash_one((node.0, std::process::id()));
+                store.meta().put(STORE_ID, &id.to_le_bytes()).map_err(|e| e.to_string())?;
+                id
+            }
+        };
+        Ok::<_, String>((store, recovery, StoreId(id)))
+    });
+    let (store, recovery, id) = opened.await.map_err(|e| failed(e.to_string()))?.map_err(failed)?;
+    for damage in &recovery.damage {
+        tracing::error!("damage found at the start: {damage:?}");
+    }
+    let member = Member { node, incarnation: recovery.identity.incarnation };
+    Ok((Arc::new(store), member, id, !matches!(recovery.before, Before::Nobody)))
+}
