@@ -5,6 +5,7 @@ pub mod directory;
 pub mod exec;
 pub mod host;
 pub mod lease;
+pub mod membership;
 pub mod pki;
 pub mod port;
 pub mod store;
