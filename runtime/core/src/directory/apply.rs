@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use onemec_wire::{ContextId, Epoch, GroupId, Member, Seq, Version};
 
+use crate::group::{Flaw, planted};
 use super::command::{Base, Command, CommandOutcome, ContextSpec, Entry, Nonce, Refusal};
 use super::{ContextEntry, Directory, Durability, EntryOutcome, NONCE_MS_MAX, NONCES_MAX, Placement, Synced};
 
@@ -68,7 +69,7 @@ impl Directory {
     /// Every command on a group is a compare-and-set on (group, epoch, version) (rule 4).
     fn check(&self, base: Base) -> Result<&Placement, Refusal> {
         let p = self.groups.get(&base.group).ok_or(Refusal::NoGroup)?;
-        if (p.epoch, p.version) == (base.epoch, base.version) {
+        if (p.epoch, p.version) == (base.epoch, base.version) || planted(Flaw::IgnoreBase) {
             Ok(p)
         } else {
             Err(Refusal::Stale { epoch: p.epoch, version: p.version })
@@ -91,7 +92,9 @@ impl Directory {
         ordinal: &mut u32,
         out: &mut EntryOutcome,
     ) -> Result<CommandOutcome, Refusal> {
-        if let Some((_, group, contexts)) = self.nonces.get(&nonce) {
+        if let Some((_, group, contexts)) = self.nonces.get(&nonce)
+            && !planted(Flaw::NonceReplayed)
+        {
             return Ok(CommandOutcome::Created { group: *group, contexts: contexts.clone() });
         }
         if !in_sync.contains(&primary) || contexts.is_empty() {
@@ -132,7 +135,9 @@ impl Directory {
         ordinal: &mut u32,
         out: &mut EntryOutcome,
     ) -> Result<CommandOutcome, Refusal> {
-        if let Some((_, group, contexts)) = self.nonces.get(&nonce) {
+        if let Some((_, group, contexts)) = self.nonces.get(&nonce)
+            && !planted(Flaw::NonceReplayed)
+        {
             return Ok(CommandOutcome::Created { group: *group, contexts: contexts.clone() });
         }
         self.check(base)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use onemec_wire::{Epoch, Member, Seq};
 
+use super::planted::{Flaw, planted};
 use super::Output;
 use super::log::Position;
 use super::message::{GroupBody, GroupMessage};
@@ -51,9 +52,18 @@ impl Replica {
         if have < need {
             return self.commit;
         }
+        if planted(Flaw::AckBeforeHeld) {
+            return self.log.last();
+        }
         let held = |m: &Member| self.progress(p, *m).map_or(Seq(0), |(held, _)| held);
-        let mut point = placement.in_sync.iter().chain(&p.counting).map(held).min().unwrap_or(Seq(0));
-        if placement.durability == Durability::Disk {
+        let leaves = |m: &Member| match p.pending.as_ref().map(|x| &x.command) {
+            Some(Command::SetInSync { in_sync, .. }) => planted(Flaw::ShrinkEarly) && !in_sync.contains(m),
+            _ => false,
+        };
+        let counting = p.counting.iter().filter(|_| !planted(Flaw::AddEarly));
+        let members = placement.in_sync.iter().filter(|m| !leaves(m)).chain(counting);
+        let mut point = members.map(held).min().unwrap_or(Seq(0));
+        if placement.durability == Durability::Disk && !planted(Flaw::IgnoreSynced) {
             let proposed = match p.pending.as_ref().map(|x| &x.command) {
                 Some(Command::SetSynced { synced, .. }) => Some(synced),
                 _ => None,
@@ -77,7 +87,7 @@ impl Replica {
     /// Rule 10: after a promotion nothing is answered until every member of the set holds the whole inherited log.
     fn open_gate(&mut self, out: &mut Vec<Output>) {
         let Some(p) = &mut self.primary else { return };
-        if !p.open && p.moving.is_none() && self.commit >= p.start {
+        if !p.open && p.moving.is_none() && (self.commit >= p.start || planted(Flaw::OpenEarly)) {
             p.open = true;
             out.push(Output::Gate { epoch: p.epoch, open: true });
             out.push(Output::Unpark);
@@ -132,7 +142,8 @@ impl Replica {
             placement.in_sync.iter().copied().filter(|m| *m == me || !self.is_bad(now, p, *m)).collect();
         if !frozen {
             // Rule 5: proposed only after it counts and has acknowledged everything before that point.
-            let complete = |m: &Member| p.peers.get(m).is_some_and(|g| g.held >= self.commit);
+            let complete =
+                |m: &Member| planted(Flaw::AddEarly) || p.peers.get(m).is_some_and(|g| g.held >= self.commit);
             set.extend(p.counting.iter().copied().filter(|m| self.live.contains(*m) && complete(m)));
         }
         let wanted = members_wanted(placement);

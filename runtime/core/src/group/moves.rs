@@ -4,6 +4,7 @@ use std::collections::btree_map::Entry;
 
 use onemec_wire::{Member, Seq};
 
+use super::planted::{Flaw, planted};
 use super::Output;
 use super::primary::{Feed, Progress};
 use super::replica::Replica;
@@ -113,6 +114,9 @@ impl Replica {
             MoveState::Transferring { since, .. } => {
                 // Rule 9: the freeze deadline ends the parking, not the freeze. An abort for the same base decides.
                 if now.since(since) > self.timing.freeze_max {
+                    if planted(Flaw::ThawUnknown) {
+                        return self.end_move(MoveFailure::FreezeTimeout, out);
+                    }
                     self.abort_transfer(now, out);
                 }
             }
@@ -156,7 +160,8 @@ impl Replica {
         // Rule 8: the target and all in-sync replicas hold N; with `disk`, commit = N says that it is synced as well.
         let holds = |x: &Member| p.peers.get(x).is_some_and(|g| g.held >= sealed);
         let all = placement.in_sync.iter().filter(|x| **x != self.me.member).all(holds);
-        if p.pending.is_none() && self.commit == sealed && all && holds(&m.order.target) {
+        let held = planted(Flaw::TransferUnheld) || (self.commit == sealed && all && holds(&m.order.target));
+        if p.pending.is_none() && held {
             p.moving = Some(Move { state: MoveState::Transferring { since, sealed }, ..m });
             let command = Command::Transfer { base: placement.base(self.me.group), sealed, target: m.order.target };
             self.propose(now, command, out);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use onemec_wire::{Epoch, Member, Seq, Version};
 
 use super::log::{LogShape, Position};
+use super::planted::{Flaw, planted};
 use super::message::{GroupBody, GroupMessage};
 use super::moves::{Move, MoveFailure, MoveState};
 use super::primary::{Feed, Primary, Progress};
@@ -300,7 +301,10 @@ impl Replica {
             }
         }
         // Rule 9: a version of our own that is not the transfer makes the transfer fail; the freeze may end.
+        // A word on who is alive that leaves the version as it was decides nothing: the transfer may still be applied.
+        let decided = old.is_none_or(|o| o.version < new.version);
         if let Some(m) = p.moving
+            && decided
             && matches!(m.state, MoveState::Transferring { .. } | MoveState::Aborting)
         {
             self.end_move(m.failure, out);
@@ -313,7 +317,7 @@ impl Replica {
         match message.body {
             GroupBody::Append { version, start, prev, commit, sync } => {
                 let epoch = message.epoch;
-                if epoch < self.seen {
+                if epoch < self.seen && !planted(Flaw::StaleEpoch) {
                     // Rule 5: a replica refuses epochs lower than the highest it saw.
                     out.push(self.to(from, epoch, GroupBody::Stale { seen: self.seen }));
                     return;

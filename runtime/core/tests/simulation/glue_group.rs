@@ -173,9 +173,11 @@ impl World {
 
     fn gate(&mut self, n: usize, group: GroupId, epoch: Epoch, open: bool) {
         say!(self, "n{} {group} gate {epoch} {}", n + 1, if open { "open" } else { "closed" });
+        // A node that applies late may open the gate of an epoch that is over: it has no lease, and answers nothing.
+        let lease = self.lease_valid(n);
         let Some(rep) = self.nodes[n].reps.get_mut(&group) else { return };
         rep.gate = open.then_some(epoch);
-        if open {
+        if open && lease {
             self.checker.opened(n, group, epoch, &rep.toy);
         }
     }

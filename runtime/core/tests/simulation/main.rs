@@ -118,3 +118,6 @@ fn the_same_seed_is_the_same_story() {
         assert_eq!((a.hash, a.events, a.violation), (b.hash, b.events, b.violation), "seed {seed}");
     }
 }
+
+#[cfg(test)]
+mod planted_bugs;

@@ -175,8 +175,11 @@ impl World {
         let node = &mut self.nodes[n];
         node.member = Member { node: node.id, incarnation: Incarnation(number) };
         node.holder = Holder::new(node.member, LEASE);
-        node.grantor = Grantor::new(LEASE);
-        node.view = None;
+        if kept.is_none() {
+            // A node that is merely declared dead leads on, if it leads: its rounds are numbered on.
+            node.grantor = Grantor::new(LEASE);
+            node.view = None;
+        }
         node.asked.clear();
         node.reps.clear();
         node.open.clear();
