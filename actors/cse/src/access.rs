@@ -60,7 +60,13 @@ impl Asker<'_> {
         let Some(node) = tree.node(seq) else { return Access::Denied };
         let target = if matches!(found, Found::Instance(..)) { Ty::CONTENT_INSTANCE } else { node.ty };
         if node.ty == Ty::ACCESS_CONTROL_POLICY {
-            return self.by_policies([own_policy(tree, node)].into_iter(), Set::SelfPrivileges, operation, target, child);
+            return self.by_policies(
+                [own_policy(tree, node)].into_iter(),
+                Set::SelfPrivileges,
+                operation,
+                target,
+                child,
+            );
         }
         if let (Found::Virtual(..), Ty::GROUP) = (found, node.ty)
             && node.texts(AttrId::MACP).next().is_some()
@@ -70,7 +76,8 @@ impl Asker<'_> {
         if node.texts(AttrId::ACPI).next().is_some() {
             return self.by_addresses(tree, node.texts(AttrId::ACPI), Set::Privileges, operation, target, child);
         }
-        if self.owns(tree, node) || (node.ty == Ty::CSE_BASE && self.who.registered && ON_CSE_BASE.contains(operation)) {
+        if self.owns(tree, node) || (node.ty == Ty::CSE_BASE && self.who.registered && ON_CSE_BASE.contains(operation))
+        {
             Access::Granted
         } else {
             Access::Denied
@@ -110,9 +117,7 @@ impl Asker<'_> {
             })
             .collect();
         match self.by_policies(policies.into_iter().map(Some), set, operation, target, child) {
-            Access::Denied if !missing.is_empty() => {
-                Access::Needs(Needs { policies: missing, ..Needs::default() })
-            }
+            Access::Denied if !missing.is_empty() => Access::Needs(Needs { policies: missing, ..Needs::default() }),
             Access::Needs(mut needs) => {
                 needs.policies = missing;
                 Access::Needs(needs)
@@ -164,11 +169,7 @@ impl Asker<'_> {
             }
         }
         let missing = groups.missing.into_inner();
-        if missing.is_empty() {
-            Access::Denied
-        } else {
-            Access::Needs(Needs { groups: missing, ..Needs::default() })
-        }
+        if missing.is_empty() { Access::Denied } else { Access::Needs(Needs { groups: missing, ..Needs::default() }) }
     }
 
     /// No policies: the custodian has access, else the creator.

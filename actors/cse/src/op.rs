@@ -124,13 +124,7 @@ pub struct Who {
 impl Who {
     /// The CSE itself.
     pub fn cse(me: &CseIdentity) -> Self {
-        Self {
-            id: me.cse_id.to_string(),
-            registered: true,
-            authenticated: true,
-            trusted: true,
-            ..Self::default()
-        }
+        Self { id: me.cse_id.to_string(), registered: true, authenticated: true, trusted: true, ..Self::default() }
     }
 
     /// All forms of its identifier.

@@ -59,8 +59,7 @@ pub struct Discovered {
 
 /// Answers a discovery. `with_target`: the target itself is a candidate, one level below where the search began.
 pub fn discover(view: &View<'_>, read: &Read, asker: &Asker<'_>, with_target: bool) -> Result<Discovered, Stop> {
-    let mut filter =
-        read.filter.as_deref().map(FilterCriteria::from_json).transpose()?.unwrap_or_default();
+    let mut filter = read.filter.as_deref().map(FilterCriteria::from_json).transpose()?.unwrap_or_default();
     filter.check()?;
     let found = locate(view.tree, &read.target)?;
     let target = view.handle(found).ok_or_else(not_found)?;

@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn other_names_are_no_ids() {
-        for other in ["", "la", "C123", "S-a-b-c", "1-2-3", "1-2-3-4-5", "01-2-3-4", "1-2-3-", "a-b-c-zzzzzzzzzzzzzzz"] {
+        for other in ["", "la", "C123", "S-a-b-c", "1-2-3", "1-2-3-4-5", "01-2-3-4", "1-2-3-", "a-b-c-zzzzzzzzzzzzzzz"]
+        {
             assert_eq!(parse(other), None, "{other}");
         }
     }

@@ -166,16 +166,8 @@ pub fn base_id(cse: &CseIdentity) -> &str {
 }
 
 /// Derived attributes that come first and last in a representation.
-const FIRST: [AttrId; 8] = [
-    AttrId::RN,
-    AttrId::TY,
-    AttrId::RI,
-    AttrId::PI,
-    AttrId::CT,
-    AttrId::LT,
-    AttrId::ET,
-    AttrId::ST,
-];
+const FIRST: [AttrId; 8] =
+    [AttrId::RN, AttrId::TY, AttrId::RI, AttrId::PI, AttrId::CT, AttrId::LT, AttrId::ET, AttrId::ST];
 const LAST: [AttrId; 6] = [AttrId::CR, AttrId::AEI, AttrId::CNI, AttrId::CBS, AttrId::CS, AttrId::CON];
 
 impl Resource for Handle<'_> {

@@ -44,8 +44,7 @@ impl Inner {
     /// Searches the context of a CSEBase, then those of its AEs until there is enough. A context that gives no answer in
     /// time makes the result a partial one.
     async fn discover_all(&self, base: &Place, mut read: Read, call: &CallOptions) -> Result<Discovered, Trouble> {
-        let mut filter =
-            read.filter.as_deref().map(FilterCriteria::from_json).transpose()?.unwrap_or_default();
+        let mut filter = read.filter.as_deref().map(FilterCriteria::from_json).transpose()?.unwrap_or_default();
         let offset = filter.ofst.take().unwrap_or(1).max(1) as usize;
         let limit = filter.lim.take().map_or(RESULTS_MAX, |l| l as usize).min(RESULTS_MAX);
         let enough = offset.saturating_add(limit);
@@ -132,12 +131,15 @@ impl Inner {
     pub(super) fn needs_forest(&self, place: &Place, read: &Read) -> bool {
         place.kind == ContextKind::CSE_BASE
             && read.target.path.is_empty()
-            && matches!(ResultContent::from_u8(read.rcn), Some(
-                ResultContent::AttributesAndChildren
-                | ResultContent::AttributesAndChildReferences
-                | ResultContent::ChildReferences
-                | ResultContent::Children
-            ))
+            && matches!(
+                ResultContent::from_u8(read.rcn),
+                Some(
+                    ResultContent::AttributesAndChildren
+                        | ResultContent::AttributesAndChildReferences
+                        | ResultContent::ChildReferences
+                        | ResultContent::Children
+                )
+            )
     }
 
     /// A retrieve over a CSEBase and those of its AEs that are served here. The read locks of all of them are held
@@ -155,10 +157,8 @@ impl Inner {
             .map(|s| Leaf { tree: parking_lot::RwLock::read_arc(&s.tree), history: s.history.clone() })
             .collect();
         let home: &CseIdentity = asker.home;
-        let views: Vec<View<'_>> = guards
-            .iter()
-            .map(|leaf| View { tree: &leaf.tree, history: &*leaf.history, home, below: &[] })
-            .collect();
+        let views: Vec<View<'_>> =
+            guards.iter().map(|leaf| View { tree: &leaf.tree, history: &*leaf.history, home, below: &[] }).collect();
         let tree = base.tree.read();
         let view = View { tree: &tree, history: &*base.history, home, below: &views };
         crate::read::retrieve(&view, read, asker)

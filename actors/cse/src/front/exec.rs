@@ -44,9 +44,7 @@ impl From<CallError> for Trouble {
                 Self::NotApplied { reason, retry_ms: u64::try_from(retry_after.as_millis()).unwrap_or(1000) }
             }
             CallError::Unknown { reason } => Self::Unknown(reason),
-            gone @ (CallError::NotFound | CallError::Deleted) => {
-                Refusal::new(Rsc::NOT_FOUND, gone.to_string()).into()
-            }
+            gone @ (CallError::NotFound | CallError::Deleted) => Refusal::new(Rsc::NOT_FOUND, gone.to_string()).into(),
             CallError::RepeatWindow { .. } => Refusal::bad_request(error.to_string()).into(),
         }
     }
@@ -106,7 +104,8 @@ impl Inner {
             match Reply::read(&answer) {
                 Reply::Needs(needs) => self.fetch(&needs, &write.who, &mut write.facts, call).await?,
                 reply => match self.end(reply, answer.body) {
-                    Err(Trouble::Refused(r)) if r.rsc == Rsc::ORIGINATOR_HAS_NO_PRIVILEGE && self.know_better(&mut write.who) => {}
+                    Err(Trouble::Refused(r))
+                        if r.rsc == Rsc::ORIGINATOR_HAS_NO_PRIVILEGE && self.know_better(&mut write.who) => {}
                     end => return end,
                 },
             }
@@ -130,7 +129,8 @@ impl Inner {
             match reply {
                 Reply::Needs(needs) => self.fetch(&needs, &read.who, &mut read.facts, call).await?,
                 reply => match self.end(reply, body) {
-                    Err(Trouble::Refused(r)) if r.rsc == Rsc::ORIGINATOR_HAS_NO_PRIVILEGE && self.know_better(&mut read.who) => {}
+                    Err(Trouble::Refused(r))
+                        if r.rsc == Rsc::ORIGINATOR_HAS_NO_PRIVILEGE && self.know_better(&mut read.who) => {}
                     end => return end,
                 },
             }

@@ -36,9 +36,7 @@ impl Inner {
             Scope::Absolute { sp_id, .. } if *sp_id != *self.me.sp_id => {
                 return Err(not_found("another service provider's domain, to which there is no way"));
             }
-            Scope::Sp { cse_id } | Scope::Absolute { cse_id, .. } if *cse_id == *self.me.cse_id => {
-                self.contexts.node()
-            }
+            Scope::Sp { cse_id } | Scope::Absolute { cse_id, .. } if *cse_id == *self.me.cse_id => self.contexts.node(),
             Scope::Sp { cse_id } | Scope::Absolute { cse_id, .. } => {
                 // `/S12`: an AE-ID that needs no CSE.
                 if segments.is_empty() && cse_id.starts_with("/S") {

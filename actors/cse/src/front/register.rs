@@ -134,9 +134,9 @@ impl Inner {
         loop {
             let page = self.contexts.at_home(self.contexts.node(), ContextKind::AE, after, 256);
             let same = page.iter().find(|p| {
-                self.index.open(p.context).is_some_and(|s| {
-                    s.tree.read().root().is_some_and(|root| root.text(AttrId::NL) == Some(node_link))
-                })
+                self.index
+                    .open(p.context)
+                    .is_some_and(|s| s.tree.read().root().is_some_and(|root| root.text(AttrId::NL) == Some(node_link)))
             });
             if let Some(place) = same {
                 return Some(place.group);
@@ -179,7 +179,9 @@ impl Inner {
             if node == self.contexts.node() {
                 format!(" at {}", self.me.cse_id)
             } else {
-                self.peers.get(&node).map_or_else(|| format!(" at node {node}"), |p| format!(" at {}", p.identity.cse_id))
+                self.peers
+                    .get(&node)
+                    .map_or_else(|| format!(" at node {node}"), |p| format!(" at {}", p.identity.cse_id))
             }
         });
         let (kind, name) = key.name.split_once(':').unwrap_or(("", &key.name));
@@ -213,7 +215,8 @@ impl Inner {
             return Err(refused("this CSE takes no handover tokens").into());
         };
         let credential = caller.proof.as_ref().map(Proof::id);
-        let context = tokens.verify(token, stem, credential).ok_or_else(|| refused("the handover token is not valid"))?;
+        let context =
+            tokens.verify(token, stem, credential).ok_or_else(|| refused("the handover token is not valid"))?;
         mobility.attach(context, token, self.contexts.node()).await.map_err(|error| match error {
             AttachError::Token(text) => Trouble::from(refused(&text)),
             AttachError::NotAdmitted(text) => Refusal::new(Rsc::NOT_ACCEPTABLE, text).into(),
@@ -269,9 +272,10 @@ impl Inner {
     /// The AE-ID that `fr` asks for, held against the client's credential.
     fn stem_of(&self, fr: &str, caller: &Caller) -> Result<Stem, Refusal> {
         let proved = match &caller.proof {
-            Some(Proof::Ae(id)) => Some(stem_in(id).ok_or_else(|| {
-                Refusal::new(Rsc::ORIGINATOR_NOT_AUTHENTICATED, "the credential names no AE-ID")
-            })?),
+            Some(Proof::Ae(id)) => Some(
+                stem_in(id)
+                    .ok_or_else(|| Refusal::new(Rsc::ORIGINATOR_NOT_AUTHENTICATED, "the credential names no AE-ID"))?,
+            ),
             Some(Proof::Cse(_)) => {
                 return Err(Refusal::new(Rsc::ORIGINATOR_NOT_AUTHENTICATED, "the credential is that of a CSE"));
             }

@@ -62,7 +62,8 @@ mod tests {
     fn names_in_certificates() {
         assert_eq!(from_uri("onemec://example/ae/C12"), Some(Proof::Ae("C12".into())));
         assert_eq!(from_uri("onemec://example/cse/mn-1"), Some(Proof::Cse("/mn-1".into())));
-        for bad in ["http://example/ae/C12", "onemec://example/ae/", "onemec://example/ae/C1/x", "onemec://example", ""] {
+        for bad in ["http://example/ae/C12", "onemec://example/ae/", "onemec://example/ae/C1/x", "onemec://example", ""]
+        {
             assert_eq!(from_uri(bad), None, "{bad}");
         }
     }

@@ -25,7 +25,10 @@ pub fn check_ae(body: &Bytes, now_ms: u64) -> Result<Representation, Refusal> {
     if let Some(versions) = attributes.get(AttrId::SRV)
         && !versions.strings().any(|v| Release::parse(v).is_some_and(|r| r > Release::R1))
     {
-        return Err(Refusal::new(Rsc::RELEASE_VERSION_NOT_SUPPORTED, "no release in srv is supported; 2, 2a, 3, 4, 5 are"));
+        return Err(Refusal::new(
+            Rsc::RELEASE_VERSION_NOT_SUPPORTED,
+            "no release in srv is supported; 2, 2a, 3, 4, 5 are",
+        ));
     }
     expiration(attributes.get(AttrId::ET).and_then(Value::as_time), now_ms + LIFETIME_MS, now_ms)?;
     Ok(representation)

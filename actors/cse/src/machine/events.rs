@@ -9,7 +9,7 @@ use onemec_onem2m::{AttrId, Ty, result};
 use onemec_wire::Seq;
 
 use super::Cx;
-use super::subscription::{DELETION_OF_CHILD, CREATION_OF_CHILD, DELETION, Rules, UPDATE};
+use super::subscription::{CREATION_OF_CHILD, DELETION, DELETION_OF_CHILD, Rules, UPDATE};
 use crate::tree::{Creator, Found, Node, Tree};
 
 /// m2m:notificationContentType: only the modified attributes; only the address.

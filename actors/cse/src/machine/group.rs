@@ -48,8 +48,7 @@ fn check(cx: &Cx<'_>, attributes: &mut Attributes, before: Option<&Node>) -> Res
     let mut validated = true;
     if wanted != MIXED && (before.is_none() || attributes.has(AttrId::MID)) {
         let types = &cx.asker.facts.types;
-        let missing: Vec<String> =
-            members.iter().filter(|m| !types.iter().any(|(a, _)| a == *m)).cloned().collect();
+        let missing: Vec<String> = members.iter().filter(|m| !types.iter().any(|(a, _)| a == *m)).cloned().collect();
         if !missing.is_empty() {
             return Err(Stop::Needs(Needs { types: missing, ..Needs::default() }));
         }

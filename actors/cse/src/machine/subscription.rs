@@ -164,12 +164,7 @@ pub(super) fn check_create(
     verified(cx, &targets, path)
 }
 
-pub(super) fn check_update(
-    tree: &Tree,
-    cx: &Cx<'_>,
-    subscription: &Node,
-    changes: &Attributes,
-) -> Result<(), Stop> {
+pub(super) fn check_update(tree: &Tree, cx: &Cx<'_>, subscription: &Node, changes: &Attributes) -> Result<(), Stop> {
     let mut after = subscription.attributes.clone();
     after.apply(changes);
     let parent = subscription.parent.and_then(|p| tree.node(p)).map_or(Ty::CSE_BASE, |p| p.ty);

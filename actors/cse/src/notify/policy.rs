@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn deny_beats_allow() {
-        let policy = SendPolicy { allow: vec!["*.example".into(), "10.0.0.1".into()], deny: vec!["bad.example".into()] };
+        let policy =
+            SendPolicy { allow: vec!["*.example".into(), "10.0.0.1".into()], deny: vec!["bad.example".into()] };
         let permits = |u: &str| policy.permits(&u.parse().unwrap());
         assert!(permits("http://good.example/x") && permits("http://10.0.0.1:80/"));
         assert!(!permits("http://BAD.example/x") && !permits("http://elsewhere/"));

@@ -24,13 +24,7 @@ pub struct MemoryNode {
 
 impl MemoryNode {
     pub(super) fn new(node: NodeId, cluster: Arc<MemoryCluster>) -> Self {
-        Self {
-            node,
-            cluster,
-            effects: RwLock::new(None),
-            reads: RwLock::new(None),
-            writes: AtomicU64::new(0),
-        }
+        Self { node, cluster, effects: RwLock::new(None), reads: RwLock::new(None), writes: AtomicU64::new(0) }
     }
 
     /// Registers the factory of a kind.
@@ -115,10 +109,8 @@ impl Contexts for MemoryNode {
 
     fn create(&self, new: NewContext, _: CallOptions) -> BoxFuture<'_, Result<(Place, Answer), CreateError>> {
         Box::pin(async move {
-            let place = self
-                .cluster
-                .claim(self.node, &new)
-                .map_err(|(key, holder)| CreateError::KeyTaken { key, holder })?;
+            let place =
+                self.cluster.claim(self.node, &new).map_err(|(key, holder)| CreateError::KeyTaken { key, holder })?;
             let Some(slot) = self.cluster.make_slot(&place) else {
                 self.cluster.forget(place.context);
                 return Err(CallError::NotFound.into());

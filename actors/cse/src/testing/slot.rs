@@ -68,12 +68,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(
-        env: Env,
-        machine: Box<dyn Machine>,
-        gate: Arc<OpenGate>,
-        history: Arc<MemoryHistory>,
-    ) -> Self {
+    pub(super) fn new(env: Env, machine: Box<dyn Machine>, gate: Arc<OpenGate>, history: Arc<MemoryHistory>) -> Self {
         let context = env.context;
         let state = State {
             env,
@@ -124,9 +119,7 @@ impl Slot {
         }
         let applied = self.apply(&mut state, kind, now_ms, op)?;
         if let Some(r) = repeat {
-            state
-                .answers
-                .insert((r.originator.clone(), r.request.clone()), (r.expires_ms, applied.answer.clone()));
+            state.answers.insert((r.originator.clone(), r.request.clone()), (r.expires_ms, applied.answer.clone()));
         }
         Some(applied)
     }

@@ -132,8 +132,6 @@ impl Tree {
 
     /// An instance by its place alone: the containers are few, each search is logarithmic.
     fn instance_anywhere(&self, seq: Seq) -> Option<Found> {
-        self.nodes().find_map(|n| {
-            n.instances.as_ref().and_then(|i| i.get(seq)).map(|i| Found::Instance(n.seq, i.seq))
-        })
+        self.nodes().find_map(|n| n.instances.as_ref().and_then(|i| i.get(seq)).map(|i| Found::Instance(n.seq, i.seq)))
     }
 }

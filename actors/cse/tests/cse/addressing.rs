@@ -28,12 +28,27 @@ async fn every_form_leads_to_the_resource() {
     }
     // Through the other CSE: whatever says which CSE is meant, and the unstructured id, which says it by itself.
     let cnt_la = format!("{cnt}/la");
-    for to in ["/id-a/cse-a/one/data/la", "//test.example/id-a/-/one/data/la", "/id-a/Cone/data/la", "cse-a/one/data/la", &cnt_la] {
+    for to in [
+        "/id-a/cse-a/one/data/la",
+        "//test.example/id-a/-/one/data/la",
+        "/id-a/Cone/data/la",
+        "cse-a/one/data/la",
+        &cnt_la,
+    ] {
         let request = Request::new(Operation::Retrieve, to, "/id-a/Cone", "r1");
         let out = Out::of(world.all[1].0.handle(request, Default::default()).await);
         assert_eq!((out.rsc, out.body["m2m:cin"]["con"].as_str()), (2000, Some("x")), "{to} {}", out.body);
     }
-    for to in ["cse-a/one/none", "cse-x/one", "/id-x/cse-x/one", "//other.example/id-a/cse-a", "1-9-0-1", "Cnone", "cse-a/one/data/la/x", "cse-a/one/la"] {
+    for to in [
+        "cse-a/one/none",
+        "cse-x/one",
+        "/id-x/cse-x/one",
+        "//other.example/id-a/cse-a",
+        "1-9-0-1",
+        "Cnone",
+        "cse-a/one/data/la/x",
+        "cse-a/one/la",
+    ] {
         assert_eq!(world.retrieve(to, "CAdmin").await.rsc, 4004, "{to}");
     }
     for to in ["", "cse a", "cse-a//x", "/"] {

@@ -56,7 +56,11 @@ async fn mia_and_et_let_instances_expire() {
     world.cluster.advance(30_000);
     assert_eq!(world.retrieve(&format!("{DATA}/la"), "Cone").await.rsc, 4004);
     let et = onemec_onem2m::Timestamp::from_ms(START_MS + 200_000).to_string();
-    assert_eq!(world.update("cse-a/one", "Cone", json!({"m2m:ae": {"et": et}})).await.rsc, 4000, "its container lives longer");
+    assert_eq!(
+        world.update("cse-a/one", "Cone", json!({"m2m:ae": {"et": et}})).await.rsc,
+        4000,
+        "its container lives longer"
+    );
     assert_eq!(world.update(DATA, "Cone", json!({"m2m:cnt": {"et": et}})).await.rsc, 2004);
     assert_eq!(world.update("cse-a/one", "Cone", json!({"m2m:ae": {"et": et}})).await.rsc, 2004);
     world.cluster.advance(200_000);
@@ -100,7 +104,8 @@ async fn instances_are_not_updated_and_la_ol_only_read_and_deleted() {
     let change = json!({"m2m:cin": {"lbl": ["x"]}});
     assert_eq!(world.update(&ri, "Cone", change.clone()).await.rsc, 4005);
     assert_eq!(world.update(&format!("{DATA}/la"), "Cone", change).await.rsc, 4005);
-    let made = world.create(&format!("{DATA}/la"), "Cone", Ty::CONTENT_INSTANCE, json!({"m2m:cin": {"con": "x"}})).await;
+    let made =
+        world.create(&format!("{DATA}/la"), "Cone", Ty::CONTENT_INSTANCE, json!({"m2m:cin": {"con": "x"}})).await;
     assert_eq!(made.rsc, 4005);
     assert_eq!(world.delete(&format!("{DATA}/la"), "Cone").await.rsc, 2002);
     assert_eq!(world.delete(&format!("{DATA}/ol"), "Cone").await.rsc, 2002);
@@ -124,7 +129,8 @@ async fn disr_hides_instances_and_its_end_deletes_them() {
 #[tokio::test]
 async fn content_stays_as_the_client_sent_it() {
     let world = with_limits(json!({})).await;
-    let body = r#"{"m2m:cin": {"con" : "\u0041 \"x\" é", "lbl": ["k:v"], "cnf":"text/plain:0", "rn":"mine", "cr":null}}"#;
+    let body =
+        r#"{"m2m:cin": {"con" : "\u0041 \"x\" é", "lbl": ["k:v"], "cnf":"text/plain:0", "rn":"mine", "cr":null}}"#;
     let mut request = onemec_onem2m::Request::new(onemec_onem2m::Operation::Create, DATA, "Cone", "r1");
     request.ty = Some(Ty::CONTENT_INSTANCE);
     request.pc = Some(body.into());

@@ -1,4 +1,5 @@
 //! Procedures of the CSE by rule, through `Cse::handle` and over HTTP, on the in-memory cluster.
+#![allow(unreachable_pub)] // The items of a test's modules are public to each other only.
 
 mod access;
 mod addressing;

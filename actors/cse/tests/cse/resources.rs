@@ -5,7 +5,14 @@ use serde_json::json;
 
 use crate::support::{Out, World};
 
-async fn rcn(world: &World, op: Operation, to: &str, ty: Option<Ty>, rcn: ResultContent, body: Option<serde_json::Value>) -> Out {
+async fn rcn(
+    world: &World,
+    op: Operation,
+    to: &str,
+    ty: Option<Ty>,
+    rcn: ResultContent,
+    body: Option<serde_json::Value>,
+) -> Out {
     let mut request = Request::new(op, to, "Cone", "r1");
     (request.ty, request.rcn) = (ty, Some(rcn));
     request.pc = body.map(|b| b.to_string().into());
@@ -16,13 +23,19 @@ async fn rcn(world: &World, op: Operation, to: &str, ty: Option<Ty>, rcn: Result
 async fn result_contents_of_a_create() {
     let world = World::one().await;
     world.ae("Cone", "one").await;
-    let create = |r, n: &str| rcn(&world, Operation::Create, "cse-a/one", Some(Ty::CONTAINER), r, Some(json!({"m2m:cnt": {"rn": n}})));
+    let create = |r, n: &str| {
+        rcn(&world, Operation::Create, "cse-a/one", Some(Ty::CONTAINER), r, Some(json!({"m2m:cnt": {"rn": n}})))
+    };
     assert_eq!(create(ResultContent::Nothing, "a").await.body, json!(null));
     assert_eq!(create(ResultContent::Address, "b").await.body, json!({"m2m:uri": "cse-a/one/b"}));
     let both = create(ResultContent::AddressAndAttributes, "c").await;
     assert_eq!(both.body["m2m:rce"]["uri"], "cse-a/one/c", "{}", both.body);
     let modified = create(ResultContent::ModifiedAttributes, "d").await;
-    assert!(modified.body["m2m:cnt"]["ri"].is_string() && modified.body["m2m:cnt"]["rn"].is_null(), "{}", modified.body);
+    assert!(
+        modified.body["m2m:cnt"]["ri"].is_string() && modified.body["m2m:cnt"]["rn"].is_null(),
+        "{}",
+        modified.body
+    );
     let wrong = create(ResultContent::Children, "e").await;
     assert_eq!(wrong.rsc, 4000);
     assert_eq!(world.retrieve("cse-a/one/e", "Cone").await.rsc, 4004, "nothing was made");
@@ -73,7 +86,14 @@ async fn updates_change_and_delete_attributes() {
     let out = world.update(to, "Cone", json!({"m2m:cnt": {"mni": null}})).await;
     assert!(out.body["m2m:cnt"]["mni"].is_null());
     assert!(world.retrieve(to, "Cone").await.body["m2m:cnt"].get("mni").is_none());
-    for bad in [json!({"rn": "x"}), json!({"ri": "x"}), json!({"cni": 3}), json!({"nonsense": 1}), json!({"mni": -1}), json!({"mni": "x"})] {
+    for bad in [
+        json!({"rn": "x"}),
+        json!({"ri": "x"}),
+        json!({"cni": 3}),
+        json!({"nonsense": 1}),
+        json!({"mni": -1}),
+        json!({"mni": "x"}),
+    ] {
         let out = world.update(to, "Cone", json!({"m2m:cnt": bad.clone()})).await;
         assert_eq!(out.rsc, 4000, "{bad} {}", out.body);
     }
@@ -129,7 +149,8 @@ async fn i3_a_repeatable_request_is_applied_once() {
         let mut request = Request::new(Operation::Create, "cse-a/one/data", "Cone", "same");
         request.ty = Some(Ty::CONTENT_INSTANCE);
         request.pc = Some(r#"{"m2m:cin":{"con":"x"}}"#.into());
-        let caller = onemec_cse::Caller { repeat_until_ms: Some(crate::support::START_MS + 60_000), ..Default::default() };
+        let caller =
+            onemec_cse::Caller { repeat_until_ms: Some(crate::support::START_MS + 60_000), ..Default::default() };
         answers.push(world.cse.handle(request, caller).await.response.pc);
     }
     assert_eq!(answers[0], answers[2]);

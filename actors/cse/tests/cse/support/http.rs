@@ -28,7 +28,9 @@ impl Answer {
         format!("{} {}", self.head, String::from_utf8_lossy(&self.body))
     }
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|l| l.split_once(':').filter(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim()))
+        self.head
+            .lines()
+            .find_map(|l| l.split_once(':').filter(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim()))
     }
     pub fn parse(raw: &[u8]) -> Option<Self> {
         let end = raw.windows(4).position(|w| w == b"\r\n\r\n")?;
@@ -46,7 +48,8 @@ impl Http {
         Self { address: running.address(), _running: running }
     }
     pub async fn post(&self, path: &str, fr: &str, ty: u16, body: Value) -> Answer {
-        self.call("POST", path, fr, &format!("Content-Type: application/json;ty={ty}\r\n"), body.to_string().as_bytes()).await
+        self.call("POST", path, fr, &format!("Content-Type: application/json;ty={ty}\r\n"), body.to_string().as_bytes())
+            .await
     }
     pub async fn get(&self, path: &str, fr: &str) -> Answer {
         self.call("GET", path, fr, "", b"").await

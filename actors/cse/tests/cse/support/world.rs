@@ -140,6 +140,11 @@ impl Out {
     }
     /// The list of a discovery.
     pub fn uril(&self) -> Vec<String> {
-        self.body["m2m:uril"].as_array().unwrap_or_else(|| panic!("{}", self.body)).iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+        self.body["m2m:uril"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{}", self.body))
+            .iter()
+            .map(|v| v.as_str().unwrap().to_owned())
+            .collect()
     }
 }
