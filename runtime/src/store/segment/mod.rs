@@ -21,8 +21,6 @@
 //! A segment travels as the bytes of its file.
 
 mod read;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use onemec_wire::{GroupId, Seq};

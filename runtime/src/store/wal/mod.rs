@@ -12,8 +12,6 @@ mod clean;
 pub mod frame;
 mod recover;
 mod tail;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
