@@ -25,7 +25,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show the main job: a cluster on this machine, real devices that move, a killed host, and nothing lost
-    #[command(after_help = "Example:\n  onemec demo\n  onemec demo --headless --json --devices 50 --seconds 60 --seed 7")]
+    #[command(
+        after_help = "Example:\n  onemec demo\n  onemec demo --headless --json --devices 50 --seconds 60 --seed 7"
+    )]
     Demo(DemoArgs),
     /// Start every node of a topology as a process of its own; Ctrl-C stops all
     #[command(after_help = "Example:\n  onemec up cluster-configs/local-3.toml\n  \
@@ -62,7 +64,9 @@ pub enum Command {
         deadline_ms: u64,
     },
     /// Move all devices away from a node, for maintenance
-    #[command(after_help = "Example:\n  onemec drain edge1\n  onemec drain edge1 --undo           it takes devices again")]
+    #[command(
+        after_help = "Example:\n  onemec drain edge1\n  onemec drain edge1 --undo           it takes devices again"
+    )]
     Drain {
         /// The node to empty
         node: String,
@@ -195,7 +199,9 @@ pub enum CaCommand {
         domain: String,
     },
     /// Issue a certificate for a node of a topology
-    #[command(after_help = "Example:\n  onemec ca issue /root/onemec-ca --topology topology.toml --name edge1 --out edge1/")]
+    #[command(
+        after_help = "Example:\n  onemec ca issue /root/onemec-ca --topology topology.toml --name edge1 --out edge1/"
+    )]
     Issue {
         /// Folder of the authority
         dir: PathBuf,

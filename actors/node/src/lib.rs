@@ -5,12 +5,13 @@
 //! - [`up`]: every node of a topology as a child process of its own
 //! - [`demo`]: the main job: real measurements, moves, kills, history check, report
 //! - [`cmd`]: the commands; [`cli`]: their arguments; [`table`]: what they print
-//! - [`node`]: one member of a cluster
+//! - [`node`], [`member`]: one member of a cluster
 
 pub mod admin;
 pub mod cli;
 pub mod cmd;
 pub mod demo;
+pub mod member;
 pub mod node;
 pub mod table;
 pub mod topology;

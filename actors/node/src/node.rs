@@ -33,9 +33,9 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
-    /// The runtime is not part of this build.
-    #[error("this build of onemec cannot run nodes yet\n    -> the runtime is wired in `actors/node/src/node.rs`")]
-    NotWired,
+    /// A part did not start.
+    #[error("{0}")]
+    Start(String),
 }
 
 /// What a node needs to know to run.
@@ -94,6 +94,5 @@ fn die_with(parent: u32) -> Result<(), NodeError> {
 /// # Errors
 /// See [`NodeError`].
 pub async fn run(args: NodeArgs) -> Result<(), NodeError> {
-    let _member = prepare(&args)?;
-    Err(NodeError::NotWired)
+    crate::member::run(prepare(&args)?).await
 }

@@ -32,7 +32,11 @@ impl std::fmt::Display for Table {
         };
         let numeric = |i: usize| {
             !self.rows.is_empty()
-                && self.rows.iter().filter_map(|r| r.get(i)).all(|c| c == "-" || c.starts_with(|d: char| d.is_ascii_digit()))
+                && self
+                    .rows
+                    .iter()
+                    .filter_map(|r| r.get(i))
+                    .all(|c| c == "-" || c.starts_with(|d: char| d.is_ascii_digit()))
         };
         let columns: Vec<(usize, bool)> = (0..self.head.len()).map(|i| (width(i), numeric(i))).collect();
         for row in std::iter::once(&self.head).chain(&self.rows) {

@@ -22,8 +22,12 @@ async fn a_whole_run_is_clean_and_shows_every_kind_of_move() {
     assert!(report.ok, "{report}");
     assert_eq!((report.devices_library, report.devices_unmodified), (9, 3));
     assert!(report.verdict.acknowledged > 500 && report.read_back >= report.verdict.acknowledged);
-    for kind in [MoveReason::Operator, MoveReason::Device, MoveReason::Network, MoveReason::Drain, MoveReason::Failover] {
-        assert!(report.rows.iter().any(|r| r.kind == kind && r.client == ClientKind::Library && r.moves > 0), "{kind:?}");
+    for kind in [MoveReason::Operator, MoveReason::Device, MoveReason::Network, MoveReason::Drain, MoveReason::Failover]
+    {
+        assert!(
+            report.rows.iter().any(|r| r.kind == kind && r.client == ClientKind::Library && r.moves > 0),
+            "{kind:?}"
+        );
     }
     // Planned moves: an unmodified client sees no error.
     for row in report.rows.iter().filter(|r| r.kind != MoveReason::Failover) {

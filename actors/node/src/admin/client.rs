@@ -24,7 +24,9 @@ const PAGE: usize = 5000;
 #[derive(Debug, thiserror::Error)]
 pub enum AdminFailure {
     /// It cannot be reached or does not answer.
-    #[error("{source}\n    -> is the node running? `onemec up TOPOLOGY` starts a cluster, `--admin URL` names another node")]
+    #[error(
+        "{source}\n    -> is the node running? `onemec up TOPOLOGY` starts a cluster, `--admin URL` names another node"
+    )]
     Http {
         /// Why.
         #[from]
@@ -39,7 +41,9 @@ pub enum AdminFailure {
         body: Box<ErrorBody>,
     },
     /// It answered something else than the admin API answers.
-    #[error("{endpoint} answers HTTP {status}, which is no answer of a onemec node: {detail}\n    -> check the address: it must be `admin_listen` of the topology")]
+    #[error(
+        "{endpoint} answers HTTP {status}, which is no answer of a onemec node: {detail}\n    -> check the address: it must be `admin_listen` of the topology"
+    )]
     Foreign {
         /// Who.
         endpoint: Endpoint,

@@ -21,7 +21,8 @@ pub(super) async fn status(context: &Context, all: bool) -> Done {
     let first = admin.status().await?;
     let mut statuses = vec![first];
     if all {
-        let others: Vec<_> = statuses.iter().flat_map(|s| s.members.iter()).filter(|m| !m.admin.is_empty()).cloned().collect();
+        let others: Vec<_> =
+            statuses.iter().flat_map(|s| s.members.iter()).filter(|m| !m.admin.is_empty()).cloned().collect();
         for m in others {
             if statuses.iter().any(|s| s.node == m.name) {
                 continue;

@@ -11,7 +11,13 @@ use crate::topology::{self, TopologyError};
 pub(super) fn check(context: &Context, file: &Path) -> Done {
     match topology::load(file) {
         Ok(t) => context.print(&json!({"file": file, "ok": true, "nodes": t.node.len(), "problems": []}), |_| {
-            format!("{}: cluster `{}`, {} nodes ({}), all right\n", file.display(), t.cluster.name, t.node.len(), t.names())
+            format!(
+                "{}: cluster `{}`, {} nodes ({}), all right\n",
+                file.display(),
+                t.cluster.name,
+                t.node.len(),
+                t.names()
+            )
         }),
         Err(TopologyError::Wrong { path, problems }) => {
             context.print(&json!({"file": path, "ok": false, "problems": problems}), |_| {

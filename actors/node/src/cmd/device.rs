@@ -104,7 +104,8 @@ pub(super) async fn handovers(context: &Context, last: Option<usize>) -> Done {
         all.drain(..all.len().saturating_sub(last));
     }
     context.print(&all, |all| {
-        let head = ["#", "devices", "reason", "from", "to", "outcome", "prepare ms", "gap ms", "commit ms", "attach ms"];
+        let head =
+            ["#", "devices", "reason", "from", "to", "outcome", "prepare ms", "gap ms", "commit ms", "attach ms"];
         let mut table = Table::new(&head);
         for h in all {
             table.row(row(h));

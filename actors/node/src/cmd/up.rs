@@ -96,9 +96,6 @@ fn print_urls(context: &Context, t: &Topology, dir: &std::path::Path) -> Done {
             table.row([n.name.clone(), n.cse_id.clone(), n.poa(), n.admin_url(), log]);
         }
         let first = t.node.first().map(|n| n.admin_url()).unwrap_or_default();
-        format!(
-            "cluster `{}` is up; Ctrl-C stops it\n\n{table}\nTry:  onemec status --admin {first}\n",
-            t.cluster.name
-        )
+        format!("cluster `{}` is up; Ctrl-C stops it\n\n{table}\nTry:  onemec status --admin {first}\n", t.cluster.name)
     })
 }

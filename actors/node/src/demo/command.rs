@@ -46,10 +46,8 @@ pub async fn command(args: DemoArgs, json: bool) -> Result<ExitCode, DemoError> 
     };
     let mut topology = match &args.topology {
         Some(file) => topology::load(file)?,
-        None => topology::parse(LOCAL_3).map_err(|problems| topology::TopologyError::Wrong {
-            path: "built-in local-3.toml".into(),
-            problems,
-        })?,
+        None => topology::parse(LOCAL_3)
+            .map_err(|problems| topology::TopologyError::Wrong { path: "built-in local-3.toml".into(), problems })?,
     };
     topology.observability.audit = true;
     let topology = with_ports(topology, PortBase::from_option(Some(args.port_base))).map_err(system("ports"))?;

@@ -163,10 +163,9 @@ mod tests {
     #[test]
     fn instances_are_found_in_every_result_content() {
         let cin = |n: u64| json!({"con": format!("{{\"n\":{n}}}"), "st": n});
-        for body in [
-            json!({"m2m:cin": [cin(1), cin(2)]}),
-            json!({"m2m:cnt": {"rn": "data", "m2m:cin": [cin(1), cin(2)]}}),
-        ] {
+        for body in
+            [json!({"m2m:cin": [cin(1), cin(2)]}), json!({"m2m:cnt": {"rn": "data", "m2m:cin": [cin(1), cin(2)]}})]
+        {
             let mut out = Vec::new();
             collect(&body, &mut out).unwrap();
             assert_eq!(out.iter().map(|i| (i.number, i.state_tag)).collect::<Vec<_>>(), [(1, Some(1)), (2, Some(2))]);

@@ -299,7 +299,8 @@ async fn plain(
 }
 
 pub(crate) fn endpoint(url: &str) -> Result<Endpoint, onemec_device::DeviceError> {
-    url.parse().map_err(|e: onemec_device::http1::BadEndpoint| {
-        onemec_device::DeviceError::BadAnswer { what: "point of access", detail: e.to_string() }
+    url.parse().map_err(|e: onemec_device::http1::BadEndpoint| onemec_device::DeviceError::BadAnswer {
+        what: "point of access",
+        detail: e.to_string(),
     })
 }

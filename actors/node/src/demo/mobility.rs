@@ -148,9 +148,7 @@ impl Area {
     /// The rectangle around the hosts and a third of its longer side on each side.
     fn around(hosts: &[Point]) -> Option<Self> {
         let first = *hosts.first()?;
-        let fold = |f: fn(f64, f64) -> f64| {
-            hosts.iter().fold(first, |a, h| Point { x: f(a.x, h.x), y: f(a.y, h.y) })
-        };
+        let fold = |f: fn(f64, f64) -> f64| hosts.iter().fold(first, |a, h| Point { x: f(a.x, h.x), y: f(a.y, h.y) });
         let (low, high) = (fold(f64::min), fold(f64::max));
         let margin = ((high.x - low.x).max(high.y - low.y) / 3.0).max(200.0);
         Some(Self {
@@ -188,8 +186,7 @@ fn nearest(hosts: &[Point], at: Point) -> usize {
 mod tests {
     use super::*;
 
-    const HOSTS: [Location; 2] =
-        [Location { lat: 52.5076, lon: 13.3320 }, Location { lat: 52.5219, lon: 13.4132 }];
+    const HOSTS: [Location; 2] = [Location { lat: 52.5076, lon: 13.3320 }, Location { lat: 52.5219, lon: 13.4132 }];
 
     #[test]
     fn the_same_seed_gives_the_same_trace_and_devices_cross() {

@@ -177,7 +177,7 @@ impl fmt::Display for Report {
             ]);
         }
         let v = &self.verdict;
-        write!(f, "{head}{table}\n")?;
+        writeln!(f, "{head}{table}")?;
         writeln!(f, "gap: longest time between two acknowledgements of a device that writes without pause\n")?;
         for (name, value) in [
             ("acknowledged", v.acknowledged),

@@ -38,6 +38,8 @@ const RETURN_MAX: Duration = Duration::from_secs(20);
 /// Pause between two views of the directory, and how many are kept.
 const VIEW: Duration = Duration::from_millis(100);
 const VIEWS_MAX: usize = 5000;
+/// So many seconds of the devices' ways are shown, however long that takes.
+const WANDER_S: f64 = 900.0;
 /// Containers that are read back at once.
 const READERS: usize = 8;
 
@@ -128,7 +130,8 @@ impl<'a> Stage<'a> {
         let a = in_cse.admin_listen;
         let at = onemec_device::Endpoint { tls: false, host: a.ip().to_string(), port: a.port() };
         let admin = AdminClient::new(at, Duration::from_secs(30));
-        let start = mobility::trace(&Waypoints { seed: settings.seed, ..Waypoints::default() }, &places, settings.devices, 0);
+        let start =
+            mobility::trace(&Waypoints { seed: settings.seed, ..Waypoints::default() }, &places, settings.devices, 0);
         let homes: Vec<&Node> = start.start.iter().filter_map(|i| edges.get(*i).copied()).collect();
         let options = FleetOptions {
             devices: settings.devices,
@@ -162,7 +165,8 @@ impl<'a> Stage<'a> {
 
     /// Moves by the mobility model: the network notices who is nearer to another host.
     async fn wander(&mut self, duration: Duration) {
-        let model = Waypoints { seed: self.settings.seed, ..Waypoints::default() };
+        let speed_up = WANDER_S / duration.as_secs_f64().max(0.1);
+        let model = Waypoints { seed: self.settings.seed, speed_up, ..Waypoints::default() };
         let length_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let trace = mobility::trace(&model, &self.places, self.settings.devices, length_ms);
         let begun = Instant::now();
@@ -200,7 +204,8 @@ impl<'a> Stage<'a> {
     /// An edge host other than the device's home.
     fn other_edge(&mut self, device: usize) -> Option<String> {
         let home = self.fleet.members.get(device).and_then(|m| self.homes.get(&m.ae_id));
-        let others: Vec<&str> = self.edges.iter().map(|n| n.name.as_str()).filter(|n| home.is_none_or(|h| h != n)).collect();
+        let others: Vec<&str> =
+            self.edges.iter().map(|n| n.name.as_str()).filter(|n| home.is_none_or(|h| h != n)).collect();
         let pick = self.random.usize(0..others.len().max(1));
         others.get(pick).map(|n| (*n).to_owned())
     }
@@ -316,12 +321,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    async fn finish<H: Hosts>(
-        mut self,
-        hosts: &H,
-        kills: u64,
-        progress: Progress<'_>,
-    ) -> Result<Report, DemoError> {
+    async fn finish<H: Hosts>(mut self, hosts: &H, kills: u64, progress: Progress<'_>) -> Result<Report, DemoError> {
         let wrote_ms = self.fleet.now_us() / 1000;
         let (sources, members) = (self.fleet.sources, self.fleet.members.len());
         let unmodified = self.fleet.members.iter().filter(|m| m.device().is_none()).count();
@@ -351,7 +351,8 @@ impl<'a> Stage<'a> {
             self.problems.push(format!("{n} moves failed, the first ({kind:?}) of {device}: {why}"));
         }
         let rows = rows(&self.felt);
-        for kind in [MoveReason::Operator, MoveReason::Device, MoveReason::Network, MoveReason::Drain, MoveReason::Failover]
+        for kind in
+            [MoveReason::Operator, MoveReason::Device, MoveReason::Network, MoveReason::Drain, MoveReason::Failover]
         {
             if !rows.iter().any(|r| r.kind == kind && r.moves > r.failed) {
                 self.problems.push(format!("no move by {kind:?} succeeded: nothing was shown"));
@@ -367,7 +368,7 @@ impl<'a> Stage<'a> {
             devices_library: count(members - unmodified),
             devices_unmodified: count(unmodified),
             sources: count(sources),
-            mobility: "random waypoint (Johnson and Maltz 1996), one second is a minute".into(),
+            mobility: "random waypoint (Johnson and Maltz 1996), a quarter of an hour in fast motion".into(),
             steering: match self.topology.steering.unmodified {
                 UnmodifiedSteering::Dns => "our DNS",
                 UnmodifiedSteering::SecondAddress => "a second address",
@@ -402,11 +403,7 @@ impl Moves {
     }
 }
 
-fn note(
-    ended: Option<(Felt, String, String)>,
-    felt: &mut Vec<Felt>,
-    homes: &mut BTreeMap<String, String>,
-) {
+fn note(ended: Option<(Felt, String, String)>, felt: &mut Vec<Felt>, homes: &mut BTreeMap<String, String>) {
     if let Some((one, ae, to)) = ended {
         if one.done {
             homes.insert(ae, to);

@@ -37,9 +37,7 @@ impl Source {
     /// Takes a sample. `None` if the kernel does not give it any more.
     pub fn sample(&mut self) -> Option<f64> {
         match &mut self.probe {
-            Probe::Live { file, row, column, scale } => {
-                number_at(&read(file)?, row, *column).map(|v| v * *scale)
-            }
+            Probe::Live { file, row, column, scale } => number_at(&read(file)?, row, *column).map(|v| v * *scale),
             Probe::Recorded { values, next } => {
                 let value = values.get(*next % values.len().max(1)).copied();
                 *next += 1;
@@ -97,55 +95,82 @@ fn live(root: &Path) -> Vec<Source> {
         );
     };
     let tick = 0.01; // USER_HZ is 100 on every Linux
-    group("proc/loadavg", &[
-        ("load-1min", "", 0, "1", 1.0),
-        ("load-5min", "", 1, "1", 1.0),
-        ("load-15min", "", 2, "1", 1.0),
-        ("tasks-runnable", "", 3, "1", 1.0),
-    ]);
-    group("proc/stat", &[
-        ("cpu-user", "cpu", 0, "s", tick),
-        ("cpu-system", "cpu", 2, "s", tick),
-        ("cpu-idle", "cpu", 3, "s", tick),
-        ("cpu-iowait", "cpu", 4, "s", tick),
-        ("cpu-steal", "cpu", 7, "s", tick),
-        ("interrupts", "intr", 0, "1", 1.0),
-        ("context-switches", "ctxt", 0, "1", 1.0),
-        ("processes-started", "processes", 0, "1", 1.0),
-        ("processes-running", "procs_running", 0, "1", 1.0),
-        ("processes-blocked", "procs_blocked", 0, "1", 1.0),
-        ("softirqs", "softirq", 0, "1", 1.0),
-        ("cpu0-user", "cpu0", 0, "s", tick),
-        ("cpu0-system", "cpu0", 2, "s", tick),
-        ("cpu1-user", "cpu1", 0, "s", tick),
-        ("cpu1-system", "cpu1", 2, "s", tick),
-    ]);
+    group(
+        "proc/loadavg",
+        &[
+            ("load-1min", "", 0, "1", 1.0),
+            ("load-5min", "", 1, "1", 1.0),
+            ("load-15min", "", 2, "1", 1.0),
+            ("tasks-runnable", "", 3, "1", 1.0),
+        ],
+    );
+    group(
+        "proc/stat",
+        &[
+            ("cpu-user", "cpu", 0, "s", tick),
+            ("cpu-system", "cpu", 2, "s", tick),
+            ("cpu-idle", "cpu", 3, "s", tick),
+            ("cpu-iowait", "cpu", 4, "s", tick),
+            ("cpu-steal", "cpu", 7, "s", tick),
+            ("interrupts", "intr", 0, "1", 1.0),
+            ("context-switches", "ctxt", 0, "1", 1.0),
+            ("processes-started", "processes", 0, "1", 1.0),
+            ("processes-running", "procs_running", 0, "1", 1.0),
+            ("processes-blocked", "procs_blocked", 0, "1", 1.0),
+            ("softirqs", "softirq", 0, "1", 1.0),
+            ("cpu0-user", "cpu0", 0, "s", tick),
+            ("cpu0-system", "cpu0", 2, "s", tick),
+            ("cpu1-user", "cpu1", 0, "s", tick),
+            ("cpu1-system", "cpu1", 2, "s", tick),
+        ],
+    );
     let memory = [
-        "MemFree", "MemAvailable", "Buffers", "Cached", "Active", "Inactive", "Dirty", "Writeback", "AnonPages",
-        "Mapped", "Shmem", "Slab", "SReclaimable", "KernelStack", "PageTables", "Committed_AS",
+        "MemFree",
+        "MemAvailable",
+        "Buffers",
+        "Cached",
+        "Active",
+        "Inactive",
+        "Dirty",
+        "Writeback",
+        "AnonPages",
+        "Mapped",
+        "Shmem",
+        "Slab",
+        "SReclaimable",
+        "KernelStack",
+        "PageTables",
+        "Committed_AS",
     ];
     let names: Vec<String> = memory.iter().map(|m| format!("memory-{}", m.to_lowercase())).collect();
     let rows: Vec<_> = names.iter().zip(memory).map(|(n, m)| (n.as_str(), m, 0, "KiB", 1.0)).collect();
     group("proc/meminfo", &rows);
     for resource in ["cpu", "memory", "io"] {
-        let names = ["some-avg10", "some-total", "full-avg10", "full-total"].map(|n| format!("pressure-{resource}-{n}"));
+        let names =
+            ["some-avg10", "some-total", "full-avg10", "full-total"].map(|n| format!("pressure-{resource}-{n}"));
         let [a, b, c, d] = &names;
-        group(&format!("proc/pressure/{resource}"), &[
-            (a.as_str(), "some", 0, "%", 1.0),
-            (b.as_str(), "some", 3, "us", 1.0),
-            (c.as_str(), "full", 0, "%", 1.0),
-            (d.as_str(), "full", 3, "us", 1.0),
-        ]);
+        group(
+            &format!("proc/pressure/{resource}"),
+            &[
+                (a.as_str(), "some", 0, "%", 1.0),
+                (b.as_str(), "some", 3, "us", 1.0),
+                (c.as_str(), "full", 0, "%", 1.0),
+                (d.as_str(), "full", 3, "us", 1.0),
+            ],
+        );
     }
     for interface in rows_of(&root.join("proc/net/dev"), 0, 2).iter().take(4) {
         let names = ["rx-bytes", "rx-packets", "tx-bytes", "tx-packets"].map(|n| format!("net-{interface}-{n}"));
         let [a, b, c, d] = &names;
-        group("proc/net/dev", &[
-            (a.as_str(), interface.as_str(), 0, "B", 1.0),
-            (b.as_str(), interface.as_str(), 1, "1", 1.0),
-            (c.as_str(), interface.as_str(), 8, "B", 1.0),
-            (d.as_str(), interface.as_str(), 9, "1", 1.0),
-        ]);
+        group(
+            "proc/net/dev",
+            &[
+                (a.as_str(), interface.as_str(), 0, "B", 1.0),
+                (b.as_str(), interface.as_str(), 1, "1", 1.0),
+                (c.as_str(), interface.as_str(), 8, "B", 1.0),
+                (d.as_str(), interface.as_str(), 9, "1", 1.0),
+            ],
+        );
     }
     groups.extend(disks(root));
     groups.extend(temperatures(root));
@@ -241,7 +266,8 @@ mod tests {
 
     #[test]
     fn recorded_sets_are_complete_and_begin_anew() {
-        for (name, rows) in [("sf-air-temperature", 8759), ("seattle-wind", 1461), ("pacific-sea-temperature-dec", 61)] {
+        for (name, rows) in [("sf-air-temperature", 8759), ("seattle-wind", 1461), ("pacific-sea-temperature-dec", 61)]
+        {
             let mut source = recorded().into_iter().find(|s| s.name == name).unwrap();
             let first = source.sample();
             let rest = (1..rows).filter(|_| source.sample().is_some()).count();
@@ -251,7 +277,8 @@ mod tests {
 
     #[test]
     fn kernel_tables_are_read() {
-        let psi = "some avg10=0.12 avg60=0.05 avg300=0.01 total=12345\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        let psi =
+            "some avg10=0.12 avg60=0.05 avg300=0.01 total=12345\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
         assert_eq!(number_at(psi, "some", 0), Some(0.12));
         assert_eq!(number_at(psi, "full", 3), Some(7.0));
         assert_eq!(number_at("cpu  1 2 3\ncpu0 9 8 7\n", "cpu0", 1), Some(8.0));

@@ -36,7 +36,8 @@ impl Checker<'_> {
             self.at(line, format!("cluster name `{}` is not usable", t.cluster.name), NAME_RULE);
         }
         let domain = &t.cluster.domain;
-        if domain.is_empty() || domain.chars().any(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c)))
+        if domain.is_empty()
+            || domain.chars().any(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c)))
         {
             let line = self.lines.section("cluster", "domain");
             self.at(line, format!("domain `{domain}` is not usable"), "use lower case letters, digits, `-` and `.`");
@@ -87,14 +88,19 @@ impl Checker<'_> {
         let least = if t.storage.durability == Durability::Replicated { 2 } else { 1 };
         if t.storage.replicas < least || t.storage.replicas > nodes {
             let line = self.lines.section("storage", "replicas");
-            let (what, fix) = (format!("replicas = {}", t.storage.replicas), format!("use {least} to {nodes} (the nodes)"));
+            let (what, fix) =
+                (format!("replicas = {}", t.storage.replicas), format!("use {least} to {nodes} (the nodes)"));
             self.at(line, what, fix);
         }
         if t.steering.unmodified == UnmodifiedSteering::Dns
             && (t.steering.dns_listen.is_none() || t.steering.dns_zone.is_none())
         {
             let line = self.lines.section("steering", "unmodified");
-            self.at(line, "steering by DNS needs a server", "add dns_listen = \"ADDRESS:PORT\" and dns_zone = \"ZONE\"");
+            self.at(
+                line,
+                "steering by DNS needs a server",
+                "add dns_listen = \"ADDRESS:PORT\" and dns_zone = \"ZONE\"",
+            );
         }
         if let Some(url) = &t.observability.otlp_endpoint
             && url.parse::<Endpoint>().is_err()

@@ -60,7 +60,8 @@ impl AdminBackend for Backend {
             home.as_ref().is_none_or(|h| *h == a.home) && after.as_ref().is_none_or(|x| *id > x)
         };
         // Short pages, so that paging is used.
-        let aes: Vec<Ae> = s.aes.iter().filter(wanted).take(limit.min(5)).filter_map(|(id, _)| describe(id, &s)).collect();
+        let aes: Vec<Ae> =
+            s.aes.iter().filter(wanted).take(limit.min(5)).filter_map(|(id, _)| describe(id, &s)).collect();
         let next = (aes.len() == 5).then(|| aes[4].ae_id.clone());
         Ok(AePage { aes, next })
     }

@@ -79,7 +79,8 @@ fn register(s: &mut State, node: &str, origin: &str, ae: &Value, handover: bool)
 /// `/~/cse/cnt-ORIGINATOR` or `/~/cse/-/NAME/data`, with `lim` and `ofst`.
 fn read(s: &State, uri: &Uri) -> (StatusCode, Value) {
     let last: Vec<&str> = uri.path().split('/').collect();
-    let found = s.aes.iter().find(|(id, a)| last.contains(&format!("cnt-{id}").as_str()) || last.contains(&a.name.as_str()));
+    let found =
+        s.aes.iter().find(|(id, a)| last.contains(&format!("cnt-{id}").as_str()) || last.contains(&a.name.as_str()));
     let Some((_, ae)) = found else { return (StatusCode::NOT_FOUND, Value::Null) };
     let number = |key: &str| -> usize {
         let mut pairs = uri.query().unwrap_or("").split('&').filter_map(|p| p.split_once('='));

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onemec_node::admin::types::{AuditEvent, AuditLine, Handover, MoveReason};
 use onemec_node::admin::serve;
+use onemec_node::admin::types::{AuditEvent, AuditLine, Handover, MoveReason};
 use onemec_node::demo::run::Hosts;
 use onemec_node::topology::{PortBase, Topology, parse, with_ports};
 use onemec_node::up::UpError;

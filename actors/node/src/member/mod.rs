@@ -1,0 +1,318 @@
+//! One member of a cluster at work: the runtime's host, the CSE on it, the admin API beside it.
+
+pub mod ca;
+mod backend;
+mod glue;
+mod steward;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use onemec_core::context::ContextKind;
+use onemec_core::group::GroupTiming;
+use onemec_core::lease::LeaseTiming;
+use onemec_cse::http::{HttpLimits, Listener, ListenerOptions};
+use onemec_cse::notify::{SendOptions, Sender};
+use onemec_cse::{AuthMode, Cse, CseIndex, CseOptions, CseParts, NotifyHandler, PeerCse, TreeFactory};
+use onemec_onem2m::CseIdentity;
+use onemec_runtime::exec::{Actors, ExecOptions, GroupLimits};
+use onemec_runtime::host::{Host, HostOptions};
+use onemec_runtime::pki::{ClientAuth, Pki, Want};
+use onemec_runtime::transport::Profile;
+use onemec_wire::NodeId;
+
+use crate::admin;
+use crate::node::{AUDIT_FILE, Member, NodeError};
+use crate::topology::{Auth, Durability, Node, Role, Topology};
+use backend::Backend;
+
+/// Time for a node's first steps as a CSE, which need the other voters.
+const BASE_MAX: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// How a boot of the node ended.
+enum Ended {
+    /// SIGTERM or Ctrl-C.
+    Stopped,
+    /// The cluster had declared it dead: it begins anew.
+    Reborn,
+}
+
+/// Runs the node, boot after boot, until it is told to stop.
+pub async fn run(member: Member) -> Result<(), NodeError> {
+    loop {
+        match boot(&member).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::Reborn => tracing::warn!(node = member.node.name, "declared dead by the cluster: starting anew"),
+        }
+    }
+}
+
+fn failed(e: impl std::fmt::Display) -> NodeError {
+    NodeError::Start(e.to_string())
+}
+
+async fn boot(member: &Member) -> Result<Ended, NodeError> {
+    let Member { topology, node, data_dir, ca_dir } = member;
+    // The admin API answers from the first moment on: who waits can see what for.
+    let backend = Arc::new(Backend::new(topology.clone(), node.clone()));
+    let admin_socket = bind(node.admin_listen, "admin_listen").await?;
+    let (stop_admin, admin_stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(admin::server::serve(admin_socket, backend.clone(), async {
+        drop(admin_stopped.await);
+    }));
+    let ended = serve(topology, node, data_dir, ca_dir, &backend).await;
+    drop(stop_admin);
+    serving.abort();
+    ended
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<tokio::net::TcpListener, NodeError> {
+    tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|source| NodeError::System { what: format!("{key} {address}"), source })
+}
+
+async fn serve(
+    topology: &Topology,
+    node: &Node,
+    data_dir: &std::path::Path,
+    ca_dir: &std::path::Path,
+    backend: &Arc<Backend>,
+) -> Result<Ended, NodeError> {
+    backend.waits_for("certificates");
+    let pki = ca::node_pki(topology, node, ca_dir).map_err(failed)?;
+    let cluster = ca::cluster_of(topology, ca_dir).map_err(failed)?;
+    backend.waits_for("the cluster: most of the voters must be up");
+    let http_tls = http_tls(node, &pki, ca_dir, topology)?;
+    let host = Host::start(host_options(topology, node, data_dir, pki, cluster)?).await.map_err(failed)?;
+    let runtime = host.runtime.clone();
+    let index = CseIndex::new();
+    let cse = Cse::new(CseParts {
+        options: cse_options(topology, node),
+        contexts: Arc::new(runtime.clone()),
+        index: index.clone(),
+        sender: Sender::new(SendOptions::default()),
+        mobility: None,
+        tokens: None,
+    });
+    for other in topology.node.iter().filter(|n| n.id != node.id) {
+        cse.learn_peer(NodeId(other.id), peer_cse(topology, other));
+    }
+    let factory = Arc::new(TreeFactory::new(index.clone()));
+    let notify = Arc::new(NotifyHandler::new(cse.clone()));
+    let (ae, base) = (ContextKind::AE, ContextKind::CSE_BASE);
+    runtime.begin(Actors {
+        factories: Arc::new(BTreeMap::from([(ae, factory.clone() as _), (base, factory as _)])),
+        effects: BTreeMap::from([(ae, notify.clone() as _), (base, notify as _)]),
+        readers: BTreeMap::from([(ae, Arc::new(cse.clone()) as _), (base, Arc::new(cse.clone()) as _)]),
+        admission: Arc::new(glue::Admit::new(runtime.clone(), topology.limits.clone())),
+    });
+    backend.waits_for("a lease");
+    host.lease.valid().await.map_err(failed)?;
+    backend.attach(&host, cse.clone());
+    backend.waits_for("its CSEBase");
+    tokio::time::timeout(BASE_MAX, begin_cse(topology, node, &cse))
+        .await
+        .map_err(|_| NodeError::Start("the CSEBase could not be made: most of the voters must be up".into()))?;
+    let listener = Listener::bind(listener_options(topology, node, http_tls))
+        .await
+        .map_err(|source| NodeError::System { what: format!("http_listen {}", node.http_listen), source })?;
+    let running = listener.serve(cse.clone()).map_err(failed)?;
+    runtime.tree().started("cse");
+    runtime.tree().started("cse/http");
+    let steward = steward::start(runtime.clone(), host.audit.clone());
+    backend.waits_for("");
+    tracing::info!(node = node.name, poa = node.poa(), "serving");
+
+    let ended = tokio::select! {
+        () = stop_signal() => Ended::Stopped,
+        () = host.declared_dead() => Ended::Reborn,
+        why = host.failed() => {
+            // What is on the disk is not known any more: the process ends, and looks when it comes back.
+            tracing::error!("the directory has stopped: {why}");
+            std::process::exit(74);
+        }
+    };
+    backend.waits_for("it is stopping");
+    steward.abort();
+    backend.detach();
+    match ended {
+        Ended::Stopped => {
+            running.stop().await;
+            host.stop().await;
+        }
+        Ended::Reborn => {
+            drop(running);
+            host.abandon().await;
+        }
+    }
+    Ok(ended)
+}
+
+async fn begin_cse(topology: &Topology, node: &Node, cse: &Cse) {
+    while let Err(e) = cse.ensure_base().await {
+        tracing::debug!("CSEBase: {} {}", e.rsc.0, e.debug);
+        tokio::time::sleep(AGAIN).await;
+    }
+    let registrar = topology.node.iter().find(|n| n.roles.contains(&Role::InCse) && n.id != node.id);
+    if let Some(registrar) = registrar.filter(|_| !node.roles.contains(&Role::InCse)) {
+        let (cse, id) = (cse.clone(), registrar.cse_id.clone());
+        // The IN-CSE may come up later: this CSE serves meanwhile.
+        tokio::spawn(async move {
+            while let Err(e) = cse.register_at(&id).await {
+                tracing::debug!("registration at {id}: {} {}", e.rsc.0, e.debug);
+                tokio::time::sleep(AGAIN * 5).await;
+            }
+        });
+    }
+}
+
+/// Ends with SIGTERM or Ctrl-C.
+pub async fn stop_signal() {
+    let mut term = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(term) => term,
+        Err(e) => {
+            tracing::error!("SIGTERM cannot be caught: {e}");
+            return;
+        }
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+fn host_options(
+    topology: &Topology,
+    node: &Node,
+    data_dir: &std::path::Path,
+    pki: Pki,
+    cluster: onemec_wire::Cluster,
+) -> Result<HostOptions, NodeError> {
+    let mut peers = BTreeMap::new();
+    for other in topology.node.iter().filter(|n| n.id != node.id) {
+        let addresses = match &other.cluster_address {
+            Some(name) => name
+                .to_socket_addrs()
+                .map_err(|source| NodeError::System { what: format!("cluster_address {name}"), source })?
+                .collect(),
+            None => vec![other.cluster_listen],
+        };
+        peers.insert(NodeId(other.id), addresses);
+    }
+    let voters: BTreeSet<NodeId> =
+        topology.node.iter().filter(|n| n.roles.contains(&Role::Voter)).map(|n| NodeId(n.id)).collect();
+    let lease = LeaseTiming { lease: Duration::from_millis(topology.timing.lease_ms) };
+    let timing = GroupTiming {
+        freeze_max: Duration::from_millis(topology.timing.freeze_ms_max),
+        ack_patience: lease.dead_after() + Duration::from_millis(50),
+        ..GroupTiming::default()
+    };
+    let exec = ExecOptions {
+        timing,
+        limits: GroupLimits { park_max: lease.lease * 4, ..GroupLimits::default() },
+        durability: match topology.storage.durability {
+            Durability::Memory => onemec_core::directory::Durability::Memory,
+            Durability::Replicated => onemec_core::directory::Durability::Replicated,
+            Durability::Disk => onemec_core::directory::Durability::Disk,
+        },
+        replicas_wanted: u8::try_from(topology.storage.replicas).unwrap_or(u8::MAX),
+        permit_bytes: usize::try_from(topology.limits.requests_bytes_max).unwrap_or(usize::MAX >> 4),
+    };
+    let loopback = topology.node.iter().all(|n| n.cluster_listen.ip().is_loopback());
+    Ok(HostOptions {
+        node: NodeId(node.id),
+        name: node.name.clone(),
+        data_dir: data_dir.to_owned(),
+        listen: node.cluster_listen,
+        peers,
+        voters,
+        cluster,
+        lease,
+        profile: if loopback { Profile::Loopback } else { Profile::Wan },
+        exec,
+        audit: topology.observability.audit.then(|| data_dir.join(AUDIT_FILE)),
+        info: BTreeMap::from([
+            ("name".to_owned(), node.name.clone()),
+            ("poa".to_owned(), node.poa()),
+            ("admin".to_owned(), node.admin_url()),
+            ("cse_id".to_owned(), node.cse_id.clone()),
+        ]),
+        pki,
+    })
+}
+
+fn cse_options(topology: &Topology, node: &Node) -> CseOptions {
+    let poa = std::iter::once(node.poa()).chain(node.second_addresses.iter().cloned()).collect();
+    CseOptions {
+        base_name: node.cse_base.clone(),
+        cse_id: node.cse_id.clone(),
+        sp_id: topology.cluster.domain.clone(),
+        cse_type: if node.roles.contains(&Role::InCse) { 1 } else { 2 },
+        poa,
+        ..CseOptions::default()
+    }
+}
+
+fn peer_cse(topology: &Topology, node: &Node) -> PeerCse {
+    PeerCse {
+        identity: CseIdentity {
+            base_name: node.cse_base.as_str().into(),
+            cse_id: node.cse_id.as_str().into(),
+            sp_id: topology.cluster.domain.as_str().into(),
+        },
+        poa: vec![node.poa()],
+    }
+}
+
+fn listener_options(
+    topology: &Topology,
+    node: &Node,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) -> ListenerOptions {
+    let bound = |n: u64| usize::try_from(n).unwrap_or(usize::MAX >> 4);
+    let tokens: HashMap<String, String> =
+        node.security.tokens.iter().map(|(ae, token)| (token.clone(), ae.clone())).collect();
+    ListenerOptions {
+        address: Some(node.http_listen),
+        tls,
+        auth: match node.security.auth {
+            Auth::None => AuthMode::None,
+            Auth::Optional => AuthMode::Optional,
+            Auth::Required => AuthMode::Required,
+        },
+        bearer_tokens: Arc::new(tokens),
+        limits: HttpLimits {
+            connections_max: topology.limits.connections_max as usize,
+            connections_per_address_max: topology.limits.connections_max as usize,
+            body_bytes_max: bound(topology.limits.request_bytes_max),
+            body_bytes_in_flight_max: bound(topology.limits.requests_bytes_max),
+            ..HttpLimits::default()
+        },
+    }
+}
+
+fn http_tls(
+    node: &Node,
+    pki: &Pki,
+    ca_dir: &std::path::Path,
+    topology: &Topology,
+) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {
+    if !node.security.tls {
+        return Ok(None);
+    }
+    let server = ca::http_credentials(topology, node, ca_dir).map_err(failed)?;
+    let clients = match node.security.auth {
+        Auth::None => ClientAuth::Off,
+        // A bearer token will do as well: the door itself asks for one of the two.
+        Auth::Optional | Auth::Required => ClientAuth::Optional(Want::Ae),
+    };
+    let mut config = pki.tls_server(server, clients).map_err(failed)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Some(Arc::new(config)))
+}
+

@@ -1,0 +1,352 @@
+//! What the admin API shows, made from the directory and the executor.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use onemec_core::context::ContextKind;
+use onemec_core::directory::{Command, ContextEntry};
+use onemec_core::place;
+use onemec_runtime::exec::group::GroupStatus;
+use onemec_wire::{ContextId, GroupId, NodeId};
+
+use super::backend::{Backend, Live, aes_at};
+use super::glue::draining_fact;
+use super::steward::AE_KEY;
+use crate::admin::server::{AdminError, Answer};
+use crate::admin::types::{
+    Ae, AePage, Candidate, CapabilityFile, Directory, Excluded, Member, Placement, Status, Supervised,
+};
+
+const NAME_KEY: &str = "rn:";
+const FACT_MAX: Duration = Duration::from_secs(3);
+const GROUPS_LISTED_MAX: usize = 50;
+
+/// An AE that was asked for.
+pub(super) struct Found {
+    pub(super) ae_id: String,
+    pub(super) context: ContextId,
+    pub(super) group: GroupId,
+    pub(super) home: NodeId,
+    pub(super) primary: NodeId,
+}
+
+fn stem(entry: &ContextEntry) -> String {
+    entry.keys.iter().find_map(|k| k.name.strip_prefix(AE_KEY)).unwrap_or_default().to_owned()
+}
+
+fn name(entry: &ContextEntry) -> String {
+    entry.keys.iter().find_map(|k| k.name.strip_prefix(NAME_KEY)).unwrap_or_default().to_owned()
+}
+
+/// Finds an AE by AE-ID or name.
+pub(super) fn find_ae(live: &Live, ae: &str) -> Answer<Found> {
+    let directory = live.runtime.directory().read();
+    let wanted = ae.rsplit('/').next().unwrap_or(ae);
+    let found = directory
+        .contexts_after(None)
+        .filter(|(_, c)| c.kind == ContextKind::AE)
+        .find(|(_, c)| stem(c) == wanted || name(c) == wanted);
+    let Some((context, entry)) = found else {
+        let next = "`onemec ae ls` lists them";
+        return Err(AdminError::new(404, "no-such-ae", format!("there is no AE `{ae}`"), next));
+    };
+    let primary = directory.group(entry.group).map_or(entry.home, |g| g.primary.node);
+    Ok(Found { ae_id: stem(entry), context, group: entry.group, home: entry.home, primary })
+}
+
+/// AE-IDs of a group.
+pub(super) fn aes_of(live: &Live, group: GroupId) -> Vec<String> {
+    let directory = live.runtime.directory().read();
+    let Some(p) = directory.group(group) else { return Vec::new() };
+    p.contexts
+        .iter()
+        .filter_map(|c| directory.context(*c))
+        .filter(|c| c.kind == ContextKind::AE)
+        .map(stem)
+        .collect()
+}
+
+/// Movable groups whose primary is a node.
+pub(super) fn groups_led(live: &Live, node: NodeId) -> Vec<GroupId> {
+    let directory = live.runtime.directory().read();
+    directory
+        .groups()
+        .filter(|(_, p)| p.primary.node == node)
+        .filter(|(_, p)| p.contexts.iter().all(|c| directory.context(*c).is_some_and(|e| !e.pinned)))
+        .map(|(id, _)| id)
+        .collect()
+}
+
+/// Sets a fact in the directory.
+pub(super) async fn set_fact(live: &Live, name: &str, value: Option<String>) -> Answer<()> {
+    let command = Command::SetFact { name: name.into(), value };
+    match live.runtime.directory().propose_within(command, FACT_MAX).await {
+        Ok(_) => Ok(()),
+        Err(e) => Err(AdminError::new(503, "directory", e.to_string(), "try again in a moment")),
+    }
+}
+
+/// Targets for a group.
+pub(super) struct Targets {
+    pub(super) policy: String,
+    /// Best first.
+    pub(super) best: Vec<(NodeId, Candidate)>,
+    pub(super) excluded: Vec<Excluded>,
+}
+
+impl Targets {
+    /// The targets for one group of many: the near-equals take turns, so that a whole host's groups spread.
+    pub(super) fn spread(&self, group: GroupId) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.best.iter().map(|(n, _)| *n).collect();
+        nodes.sort_by_key(|n| place::rank(group, *n));
+        nodes
+    }
+}
+
+/// The nodes that could take a group.
+pub(super) fn targets(backend: &Backend, live: &Live, current: NodeId, home: NodeId) -> Targets {
+    let mut best = Vec::new();
+    let mut excluded = Vec::new();
+    let most = u64::from(backend.topology.limits.aes_max).max(1);
+    for node in &backend.topology.node {
+        let id = NodeId(node.id);
+        let out = |code: &str, text: &str| Excluded { node: node.name.clone(), code: code.into(), text: text.into() };
+        let (up, draining) = {
+            let directory = live.runtime.directory().read();
+            (directory.node(id).is_some_and(|n| n.up), directory.fact(&draining_fact(id)).is_some())
+        };
+        if id == current {
+            excluded.push(out("is-current", "it serves the AE already"));
+        } else if !up {
+            excluded.push(out("not-up", "the node is not up"));
+        } else if draining {
+            excluded.push(out("draining", "the node is being emptied"));
+        } else {
+            let load = aes_at(live, id) as f64 / most as f64;
+            let near = if id == home { 0.2 } else { 0.0 };
+            let terms = vec![("load".to_owned(), 0.8 * (1.0 - load)), ("home".to_owned(), near)];
+            let score = terms.iter().map(|(_, t)| t).sum();
+            best.push((
+                id,
+                Candidate { node: node.name.clone(), score, terms, has_replica: false, age_ms: 0 },
+            ));
+        }
+    }
+    best.sort_by(|a, b| b.1.score.total_cmp(&a.1.score).then(a.0.cmp(&b.0)));
+    Targets { policy: "load and home".into(), best, excluded }
+}
+
+/// A page of AEs.
+pub(super) fn aes(backend: &Backend, live: &Live, home: Option<NodeId>, after: Option<&str>, limit: usize) -> AePage {
+    let mut all: Vec<(String, ContextId)> = {
+        let directory = live.runtime.directory().read();
+        directory
+            .contexts_after(None)
+            .filter(|(_, c)| c.kind == ContextKind::AE && home.is_none_or(|h| c.home == h))
+            .map(|(id, c)| (stem(c), id))
+            .collect()
+    };
+    all.sort();
+    let from = after.map_or(0, |a| all.partition_point(|(s, _)| s.as_str() <= a));
+    let page: Vec<Ae> = all.iter().skip(from).take(limit).map(|(_, c)| ae(backend, live, *c)).collect();
+    let next = (from + page.len() < all.len()).then(|| page.last().map(|a| a.ae_id.clone())).flatten();
+    AePage { aes: page, next }
+}
+
+/// One AE.
+pub(super) fn ae(backend: &Backend, live: &Live, context: ContextId) -> Ae {
+    let directory = live.runtime.directory().read();
+    let Some(entry) = directory.context(context) else { return Ae::default() };
+    let Some(p) = directory.group(entry.group) else { return Ae::default() };
+    let up = directory.is_live(p.primary);
+    let former: BTreeSet<NodeId> = entry.aliases.iter().filter_map(|k| k.home).collect();
+    let bundle = p.contexts.iter().filter(|c| **c != context).filter_map(|c| directory.context(*c)).map(stem);
+    Ae {
+        ae_id: stem(entry),
+        name: name(entry),
+        context: context.to_string(),
+        group: entry.group.to_string(),
+        home: backend.name_of(entry.home),
+        primary: backend.name_of(p.primary.node),
+        epoch: p.epoch.0,
+        in_sync: p.in_sync.iter().map(|m| backend.name_of(m.node)).collect(),
+        state: if up { "active" } else { "unavailable" }.into(),
+        aliases: former.into_iter().map(|n| backend.name_of(n)).collect(),
+        bundle: bundle.collect(),
+        ..Ae::default()
+    }
+}
+
+/// All placements.
+pub(super) fn directory(backend: &Backend, live: &Live) -> Directory {
+    let directory = live.runtime.directory().read();
+    let groups = directory
+        .groups()
+        .map(|(id, p)| Placement {
+            group: id.to_string(),
+            contexts: p.contexts.iter().map(ToString::to_string).collect(),
+            aes: p
+                .contexts
+                .iter()
+                .filter_map(|c| directory.context(*c))
+                .filter(|c| c.kind == ContextKind::AE)
+                .map(stem)
+                .collect(),
+            epoch: p.epoch.0,
+            version: p.version.0,
+            primary: directory.is_live(p.primary).then(|| backend.name_of(p.primary.node)),
+            in_sync: p.in_sync.iter().map(|m| backend.name_of(m.node)).collect(),
+            synced: p.synced.iter().map(|(n, _)| backend.name_of(*n)).collect(),
+            moving: false,
+        })
+        .collect();
+    Directory { node: backend.node.name.clone(), applied: directory.index(), groups }
+}
+
+/// The node and its cluster.
+pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
+    let groups = live.runtime.status().await;
+    let (leader, applied) = {
+        let status = live.runtime.directory().status();
+        (status.leader.map(|n| backend.name_of(n)), status.applied)
+    };
+    let members = backend.topology.node.iter().map(|n| member(backend, live, n)).collect();
+    let led = groups.iter().filter(|g| g.role == "primary").count() as u64;
+    Status {
+        cluster: backend.topology.cluster.name.clone(),
+        node: backend.node.name.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        uptime_s: backend.began.elapsed().as_secs(),
+        has_lease: live.lease.is_valid(),
+        directory_leader: leader,
+        directory_applied: applied,
+        members,
+        supervision: Some(tree(backend, live, &groups)),
+        groups_led: led,
+        groups_replicated: groups.len() as u64 - led,
+        alarms: Vec::new(),
+    }
+}
+
+fn member(backend: &Backend, live: &Live, node: &crate::topology::Node) -> Member {
+    let id = NodeId(node.id);
+    let aes = aes_at(live, id);
+    let directory = live.runtime.directory().read();
+    let known = directory.node(id);
+    let state = match known {
+        None => "joining",
+        Some(n) if !n.up => "dead",
+        Some(_) if directory.fact(&draining_fact(id)).is_some() => "draining",
+        Some(_) => "up",
+    };
+    Member {
+        name: node.name.clone(),
+        id: node.id,
+        incarnation: known.map_or(0, |n| n.member.incarnation.0),
+        state: state.into(),
+        roles: node.roles.iter().filter_map(|r| serde_json::to_value(r).ok()?.as_str().map(str::to_owned)).collect(),
+        poa: node.poa(),
+        admin: node.admin_url(),
+        aes,
+        load: aes as f64 / f64::from(backend.topology.limits.aes_max.max(1)),
+        seen_ms_ago: 0,
+    }
+}
+
+fn tree(backend: &Backend, live: &Live, groups: &[GroupStatus]) -> Supervised {
+    let mut root =
+        Supervised { name: backend.node.name.clone(), state: "running".into(), ..Supervised::default() };
+    for branch in live.runtime.tree().branches() {
+        insert(&mut root, &branch.path, &branch);
+    }
+    let listed = groups.iter().take(GROUPS_LISTED_MAX).map(|g| Supervised {
+        name: format!("{} {} e{} seq {}", g.group, g.role, g.epoch, g.committed),
+        state: if g.serving || g.role == "replica" { "running" } else { "closed" }.into(),
+        ..Supervised::default()
+    });
+    if let Some(branch) = root.children.iter_mut().find(|c| c.name == "groups") {
+        branch.children.extend(listed);
+        branch.more = groups.len().saturating_sub(GROUPS_LISTED_MAX) as u64;
+    }
+    root
+}
+
+fn insert(parent: &mut Supervised, path: &str, branch: &onemec_runtime::supervise::Branch) {
+    let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+    let at = match parent.children.iter().position(|c| c.name == first) {
+        Some(at) => at,
+        None => {
+            parent.children.push(Supervised { name: first.into(), state: "running".into(), ..Supervised::default() });
+            parent.children.len() - 1
+        }
+    };
+    let Some(child) = parent.children.get_mut(at) else { return };
+    if rest.is_empty() {
+        child.state = branch.state.into();
+        child.restarts = u64::from(branch.restarts);
+        child.last_failure.clone_from(&branch.last_error);
+    } else {
+        insert(child, rest, branch);
+    }
+}
+
+/// What this build can do, as the running CSE says it.
+pub(super) fn capabilities(live: &Live) -> CapabilityFile {
+    let types: serde_json::Map<String, serde_json::Value> = onemec_onem2m::tables::IMPLEMENTED
+        .iter()
+        .map(|ty| {
+            let info = ty.info();
+            let name = info.map_or_else(|| ty.0.to_string(), |i| i.name.to_owned());
+            let operations = serde_json::json!({
+                "create": info.is_some_and(|i| i.creatable), "retrieve": true,
+                "update": info.is_some_and(|i| i.updatable), "delete": info.is_some_and(|i| i.creatable),
+            });
+            (name, serde_json::json!({ "ty": ty.0, "operations": operations }))
+        })
+        .collect();
+    CapabilityFile {
+        version: env!("CARGO_PKG_VERSION").into(),
+        resource_types: types.into(),
+        areas: serde_json::json!({
+            "cse_id": &*live.cse.identity().cse_id,
+            "bindings": ["http"], "serialisations": ["json"],
+            "event_types": [1, 2, 3, 4], "notification_content_types": [1, 2, 3],
+            "handover": ["operator", "device", "network", "drain", "failover"],
+        }),
+    }
+}
+
+/// Prometheus text.
+pub(super) fn metrics(backend: &Backend, live: &Live) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    let node = &backend.node.name;
+    let mut gauge = |name: &str, help: &str, value: f64| {
+        drop(writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{node=\"{node}\"}} {value}"));
+    };
+    let (groups, contexts, applied) = {
+        let d = live.runtime.directory().read();
+        let me = live.runtime.member().node;
+        let led = d.groups().filter(|(_, p)| p.primary.node == me).count();
+        (led, d.contexts_after(None).count(), d.index())
+    };
+    gauge("onemec_lease_valid", "1 while this node holds its lease", f64::from(u8::from(live.lease.is_valid())));
+    gauge("onemec_groups_led", "Groups whose primary is this node", groups as f64);
+    gauge("onemec_contexts", "Contexts in the directory", contexts as f64);
+    gauge("onemec_directory_applied", "Highest directory entry applied here", applied as f64);
+    let moves = live.runtime.moves();
+    let done = moves.iter().filter(|m| m.result == "moved").count();
+    gauge("onemec_moves_done", "Moves away from this node that succeeded", done as f64);
+    gauge("onemec_moves_failed", "Moves away from this node that failed", (moves.len() - done) as f64);
+    let mut frozen = hdrhistogram::Histogram::<u64>::new(3).ok();
+    if let Some(h) = &mut frozen {
+        for m in moves.iter().filter(|m| m.result == "moved") {
+            h.saturating_record(m.times.freeze_us);
+        }
+        for q in [0.5, 0.99, 1.0] {
+            let name = "onemec_move_freeze_us";
+            drop(writeln!(out, "{name}{{node=\"{node}\",quantile=\"{q}\"}} {}", h.value_at_quantile(q)));
+        }
+    }
+    out
+}
