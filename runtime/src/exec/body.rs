@@ -142,6 +142,8 @@ pub struct MoveTimes {
     pub prepare_us: u64,
     /// From the freeze to the applied transfer: operations are parked.
     pub freeze_us: u64,
+    /// Of these, the directory's command: from its proposal to its application here.
+    pub commit_us: u64,
     /// Operations that were parked and forwarded.
     pub parked: u32,
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use onemec_runtime::pki::{CaAuthority, Credentials, Pki, PkiError, Trust, Validity, files};
+use onemec_runtime::pki::{CaAuthority, Credentials, Pki, PkiError, Trust, Validity, write_private, write_public};
 use onemec_wire::{Cluster, NodeId};
 
 use crate::topology::{Node, Topology};
@@ -42,8 +42,8 @@ pub fn authority(dir: &Path, domain: &str) -> Result<CaAuthority, PkiError> {
         return CaAuthority::load(domain, &pem_text, &key_text);
     }
     let ca = CaAuthority::create(domain, Validity::starting(now_s(), CA_LIFETIME))?;
-    files::write_private(&key, ca.key_pem())?;
-    files::write_public(&pem, ca.certificate_pem())?;
+    write_private(&key, ca.key_pem())?;
+    write_public(&pem, ca.certificate_pem())?;
     Ok(ca)
 }
 
@@ -56,8 +56,8 @@ pub fn issue(ca: &CaAuthority, node: &Node, out: &Path) -> Result<(PathBuf, Path
     std::fs::create_dir_all(out).map_err(io(out))?;
     let issued = ca.issue_node(NodeId(node.id), Validity::starting(now_s(), NODE_LIFETIME))?;
     let (pem, key) = paths(out, &node.name);
-    files::write_private(&key, &issued.key_pem)?;
-    files::write_public(&pem, &issued.certificate_pem)?;
+    write_private(&key, &issued.key_pem)?;
+    write_public(&pem, &issued.certificate_pem)?;
     Ok((pem, key))
 }
 

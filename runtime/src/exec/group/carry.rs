@@ -1,11 +1,12 @@
 //! Carries out what the machine decided, in order.
 
+use onemec_core::directory::Command;
 use onemec_core::group::{Input, MoveFailure, Output};
 use onemec_core::time::Mono;
 use onemec_wire::{Epoch, Member, Seq};
 
 use super::commit::WriteReply;
-use super::{GroupExec, GroupMsg};
+use super::GroupExec;
 use crate::exec::body::MoveTimes;
 
 /// Bytes of records that are taken from the store at once.
@@ -32,7 +33,12 @@ impl GroupExec {
                         audit.gate(self.group, epoch, open, self.contexts.contexts().map(|(c, _)| c));
                     }
                 }
-                Output::Propose(command) => self.env.net.propose(self.group, command),
+                Output::Propose(command) => {
+                    if let (Command::Transfer { .. }, Some(m)) = (&command, &mut self.moving) {
+                        m.proposed.get_or_insert(now);
+                    }
+                    self.env.net.propose(self.group, command);
+                }
                 Output::Leading { primary, forward_to } => self.on_leading(now, primary, forward_to),
                 // Housekeeping does it after this step's outputs, so that records leave in order.
                 Output::Unpark => {}
@@ -134,6 +140,7 @@ impl GroupExec {
         let times = MoveTimes {
             prepare_us: micros(m.ordered, m.frozen.unwrap_or(now)),
             freeze_us: m.frozen.map_or(0, |f| micros(f, now)),
+            commit_us: m.proposed.map_or(0, |p| micros(p, now)),
             parked: m.parked,
         };
         drop(m.reply.send(result.map(|()| times)));

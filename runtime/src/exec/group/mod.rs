@@ -142,6 +142,7 @@ struct MoveWatch {
     id: MoveId,
     ordered: Mono,
     frozen: Option<Mono>,
+    proposed: Option<Mono>,
     parked: u32,
     reply: oneshot::Sender<Result<MoveTimes, MoveFailure>>,
 }
@@ -265,7 +266,7 @@ impl GroupExec {
                 if self.moving.is_some() {
                     drop(reply.send(Err(MoveFailure::Busy)));
                 } else {
-                    self.moving = Some(MoveWatch { id: order.id, ordered: now, frozen: None, parked: 0, reply });
+                    self.moving = Some(MoveWatch { id: order.id, ordered: now, frozen: None, proposed: None, parked: 0, reply });
                     self.step(now, Input::Move(order));
                 }
             }
