@@ -6,7 +6,7 @@ use bytes::Bytes;
 use onemec_wire::encode::Encoder;
 use onemec_wire::greeting;
 use onemec_wire::limits::CALL_FRAME_BYTES_MAX;
-use onemec_wire::{Channel, CloseCode, FailCode, Frame, Item, Kind, Role};
+use onemec_wire::{Channel, CloseCode, FailCode, Frame, Item, Kind, Role, ServiceId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -38,6 +38,10 @@ impl Sending {
         }
         encoder.take(&mut pieces);
         self.write(&mut pieces).await
+    }
+    /// The other side wants no more of it.
+    pub(super) async fn given_up(&self) {
+        let _why = self.stream.stopped().await;
     }
     pub(super) fn end(&mut self) {
         self.ended = true;
@@ -94,7 +98,8 @@ pub(super) async fn call(conn: &Conn, message: Message, deadline_ms: u32) -> Res
     }
 }
 
-/// Serves the peer's calls. How many at once is bounded by QUIC's stream limit, their bytes by the budget.
+/// Serves the peer's calls. How many at once is bounded by QUIC's stream limit, their bytes by the budget:
+/// without room a call is refused before it is read.
 pub(super) async fn accept(conn: &Arc<Conn>) {
     while let Ok((send, recv)) = conn.quic.accept_bi().await {
         run::guarded(conn, |conn| async move { serve(&conn, send, recv).await });
@@ -112,11 +117,17 @@ async fn serve(conn: &Arc<Conn>, send: quinn::SendStream, mut recv: quinn::RecvS
             None => {}
         }
         if matches!(permit, Permit::Free) && channel.missing() > 0 {
-            // Before the bulk is read: until there is room, QUIC's flow control holds the caller back.
-            let budget = conn.shared.call_budget.clone();
+            // Refused rather than kept waiting: unread bytes would use up the window that the lanes need.
             let permits = conn.shared.budget_permits(channel.missing());
-            let Ok(room) = budget.acquire_many_owned(permits).await else { return Ok(()) };
-            permit = Permit::Budget(room);
+            match conn.shared.call_budget.clone().try_acquire_many_owned(permits) {
+                Ok(room) => permit = Permit::Budget(room),
+                Err(_) => {
+                    let _gone = send.write_frame(&greeting::fail_code(ServiceId::TRANSPORT, 0, 0, FailCode::Overloaded)).await;
+                    send.end();
+                    let _closed = recv.stop(CloseCode::Overloaded.number().into());
+                    return Ok(());
+                }
+            }
         }
         if !run::fill(&mut recv, &mut channel).await?.0 {
             return channel.end().map_err(End::from);
@@ -125,7 +136,12 @@ async fn serve(conn: &Arc<Conn>, send: quinn::SendStream, mut recv: quinn::RecvS
     let (service, target) = (frame.service, frame.target);
     let (way, answer) = oneshot::channel();
     run::answer(conn, frame, permit, Way::Stream(way), Instant::now());
-    let Ok(mut frame) = answer.await else { return Ok(()) };
+    let mut frame = tokio::select! {
+        biased;
+        Ok(frame) = answer => frame,
+        // The caller gave up, or the service's way to answer is gone.
+        () = send.given_up() => return Ok(()),
+    };
     if frame.header(CALL_FRAME_BYTES_MAX).is_err() {
         frame = greeting::fail_code(service, 0, target, FailCode::AnswerTooLong);
     }

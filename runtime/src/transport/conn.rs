@@ -66,12 +66,15 @@ impl Conn {
         purpose: Purpose, dialled_by_us: bool,
     ) -> Self {
         let tuning = &shared.tuning;
-        let lanes = match purpose {
+        let lanes: Vec<_> = match purpose {
             Purpose::Lanes => {
                 (0..FIXED_LANES + ours.message_lanes).map(|n| LaneQueue::new(n, lane_limits(tuning))).collect()
             }
             Purpose::Transfers => Vec::new(),
         };
+        for (number, lane) in (0u8..).zip(&lanes) {
+            let _fits = lane.tell(&greeting::lane_open(number));
+        }
         let control = LaneQueue::new(u8::MAX, LaneLimits {
             queue_bytes_max: CONTROL_QUEUE_BYTES_MAX,
             answer_bytes_max: CONTROL_QUEUE_BYTES_MAX,

@@ -20,6 +20,8 @@ const LOOPBACK_WINDOW: u64 = 16 << 20;
 const LAN_MTU: u16 = 6_550;
 /// First congestion window on one site: a hundred jumbo packets.
 const LAN_WINDOW: u64 = 640 << 10;
+/// Round-trip time assumed on one site before the first is measured: a lost first packet costs three times this.
+const FIRST_RTT: Duration = Duration::from_millis(20);
 /// Greatest packet size on other networks.
 const WAN_MTU: u16 = 1_452;
 
@@ -81,7 +83,7 @@ fn transport(tuning: &Tuning) -> Result<TransportConfig, StartError> {
                 .initial_mtu(LOOPBACK_MTU)
                 .mtu_discovery_config(None)
                 .enable_segmentation_offload(false)
-                .initial_rtt(Duration::from_millis(1))
+                .initial_rtt(FIRST_RTT)
                 .congestion_controller_factory(Arc::new(cubic));
         }
         Profile::Lan => {
@@ -90,7 +92,7 @@ fn transport(tuning: &Tuning) -> Result<TransportConfig, StartError> {
             config
                 .initial_mtu(LAN_MTU)
                 .mtu_discovery_config(None)
-                .initial_rtt(Duration::from_millis(5))
+                .initial_rtt(FIRST_RTT)
                 .congestion_controller_factory(Arc::new(cubic));
         }
         Profile::Wan => {

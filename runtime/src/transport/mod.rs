@@ -267,7 +267,8 @@ impl Transport {
 
     /// Says good-bye, waits a moment for what is queued, closes everything. Other clones can send nothing after it.
     pub async fn shutdown(&self) {
-        let grace = Duration::from_millis(self.inner.shared.tuning.shutdown_grace_ms.into());
+        let shared = &self.inner.shared;
+        let grace = Duration::from_millis(shared.tuning.shutdown_grace_ms.into());
         let peers = {
             let _changes = self.inner.changes.lock();
             self.inner.peers.swap(Arc::default())
@@ -289,6 +290,8 @@ impl Transport {
             peer.close(CloseCode::Shutdown);
         }
         self.inner.endpoint.close(CloseCode::Shutdown.number().into(), b"");
+        // Services may hold repliers, which hold connections, which know the services: cut the circle.
+        shared.services.store(Arc::default());
         let _cut_off = tokio::time::timeout(grace, self.inner.endpoint.wait_idle()).await;
     }
 

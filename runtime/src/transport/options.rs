@@ -57,7 +57,8 @@ pub struct Tuning {
     pub stream_window_bytes: u32,
     /// Flow-control window of a whole lanes connection.
     pub lanes_window_bytes: u32,
-    /// Flow-control window of a whole transfers connection.
+    /// Flow-control window of a whole transfers connection: below `transfers_concurrent_max` stream windows, slow
+    /// transfers can hold up others.
     pub transfers_window_bytes: u32,
     /// Sent and unacknowledged bytes per connection.
     pub send_window_bytes: u32,
@@ -97,7 +98,7 @@ impl Default for Tuning {
             transfers_concurrent_max: 32,
             stream_window_bytes: 4 << 20,
             lanes_window_bytes: 8 << 20,
-            transfers_window_bytes: 32 << 20,
+            transfers_window_bytes: 128 << 20,
             send_window_bytes: 16 << 20,
             socket_buffer_bytes: 4 << 20,
             connections_max: 1_024,
