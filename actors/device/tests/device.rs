@@ -1,5 +1,7 @@
 //! The device against a programmed CSE: what it sends, and what it does when things go wrong.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // test programs, helpers included
+
 mod support;
 
 use std::sync::Arc;

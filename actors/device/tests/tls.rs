@@ -1,5 +1,7 @@
 //! TLS with a client certificate: the authority decides both ways.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // test programs, helpers included
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The program from the outside: exit codes and errors that say what to do.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // test programs, helpers included
+
 mod support;
 
 use std::process::{Command, Output};

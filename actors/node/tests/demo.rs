@@ -1,5 +1,7 @@
 //! The demo's course on a cluster that exists only in this process, right and with planted faults.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // test programs, helpers included
+
 mod support;
 
 use std::time::Duration;

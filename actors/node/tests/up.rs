@@ -1,6 +1,8 @@
 //! `up` with real processes. This program plays the node too: `up node TOPOLOGY --name N --dir D --die-with PID` serves
 //! the admin API of a node that is always ready.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // test programs, helpers included
+
 mod support;
 
 use std::process::ExitCode;
