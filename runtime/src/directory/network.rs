@@ -8,7 +8,9 @@ use bytes::Bytes;
 use onemec_wire::NodeId;
 use onemec_wire::service::ServiceId;
 use openraft::OptionalSend;
-use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::error::{
+    Fatal, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
 use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::storage::Snapshot;
@@ -20,6 +22,8 @@ use super::types::{Peer, RaftId, TypeConfig, Vote};
 
 /// Length of a piece of a snapshot: short enough not to delay what else is on the lane.
 const PIECE_BYTES: usize = 128 << 10;
+/// Longest message with entries; the transport takes twice as much.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Waits before an unreachable member is tried again.
 const BACKOFF: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(25), Duration::from_millis(50), Duration::from_millis(100)];
@@ -96,6 +100,10 @@ impl RaftNetwork<TypeConfig> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
         let request = Request::append(self.target, &rpc);
+        if rpc.entries.len() > 1 && codec::encoded_len(&request) > MESSAGE_BYTES_MAX {
+            // openraft sends it again in smaller parts. One entry alone always fits.
+            return Err(PayloadTooLarge::new_entries_hint((rpc.entries.len() as u64 / 2).max(1)).into());
+        }
         match self.rpc(&request, RPCTypes::AppendEntries, option.hard_ttl()).await? {
             Response::Append(appended) => Ok(appended.into()),
             other => Err(Unreachable::new(&odd(&other)).into()),

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::net::{AskHandler, BoxFuture, DatagramHandler, Net, NetError};
 use super::{DirectoryHandle, DirectoryOptions, DirectoryService, DiskStorage, RaftId};
+use crate::port::Port;
 use crate::store::append::Drive;
 use crate::store::disk::{Disk, RealDisk};
 
@@ -29,8 +30,8 @@ pub(crate) struct Switch {
 }
 
 impl Switch {
-    pub(crate) fn port(self: &Arc<Self>, me: u64) -> Arc<Port> {
-        Arc::new(Port { me: NodeId(me), switch: self.clone() })
+    pub(crate) fn port(self: &Arc<Self>, me: u64) -> Arc<SwitchPort> {
+        Arc::new(SwitchPort { me: NodeId(me), switch: self.clone() })
     }
     /// Nothing passes between `node` and all others, both ways.
     pub(crate) fn isolate(&self, node: u64, others: impl IntoIterator<Item = u64>) {
@@ -49,12 +50,12 @@ impl Switch {
 }
 
 /// One node's port.
-pub(crate) struct Port {
+pub(crate) struct SwitchPort {
     me: NodeId,
     switch: Arc<Switch>,
 }
 
-impl Net for Port {
+impl Net for SwitchPort {
     fn me(&self) -> NodeId {
         self.me
     }
@@ -110,6 +111,8 @@ pub(crate) struct TestCluster {
     stores: BTreeMap<u64, u32>,
     voters: BTreeSet<NodeId>,
     pub(crate) nodes: BTreeMap<u64, DirectoryService>,
+    /// Real transports, which outlive the directories, in place of the switch.
+    quic: BTreeMap<u64, Arc<Port>>,
     pub(crate) tune: fn(&mut DirectoryOptions),
 }
 
@@ -125,6 +128,7 @@ impl TestCluster {
             stores: BTreeMap::new(),
             voters: (1..=voters).map(NodeId).collect(),
             nodes: BTreeMap::new(),
+            quic: BTreeMap::new(),
             tune: |_| {},
         }
     }
@@ -137,6 +141,21 @@ impl TestCluster {
         }
         cluster.leader().await;
         cluster
+    }
+
+    /// Nodes 1 to `nodes` talk over QUIC on loopback.
+    pub(crate) async fn over_quic(mut self, nodes: u64) -> Self {
+        let transports = quic::mesh(nodes).await;
+        self.quic = transports.into_iter().map(|t| (t.me().node.0, Port::new(t))).collect();
+        self
+    }
+
+    /// A node's network.
+    pub(crate) fn net(&self, node: u64) -> Arc<dyn Net> {
+        match self.quic.get(&node) {
+            Some(port) => port.clone(),
+            None => self.switch.port(node),
+        }
     }
 
     pub(crate) fn options(&self) -> DirectoryOptions {
@@ -157,7 +176,7 @@ impl TestCluster {
     }
 
     pub(crate) async fn start(&mut self, node: u64) -> DirectoryHandle {
-        let net = self.switch.port(node);
+        let net = self.net(node);
         let (_, opened) = DiskStorage::open(self.disk.clone(), &self.folder_of(node), Drive::Thread).unwrap();
         let service = DirectoryService::start(net, opened, self.options()).await.unwrap();
         let handle = service.handle();
@@ -208,5 +227,44 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T
         }
         assert!(tokio::time::Instant::now() < deadline, "waited too long for {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Transports of several nodes, connected with each other.
+mod quic {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use onemec_wire::{Cluster, Incarnation, NodeId};
+
+    use crate::pki::{CaAuthority, Credentials, Pki, Trust, Validity};
+    use crate::transport::{Options, Profile, Transport};
+
+    pub(super) async fn mesh(nodes: u64) -> Vec<Transport> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let validity = Validity::starting(now, Duration::from_secs(3600));
+        let ca = CaAuthority::create("edge.test", validity).unwrap();
+        // As on a node: the transport has a thread of its own. It ends with the process.
+        let start = |node| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let handle = runtime.handle().clone();
+            std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+            let issued = ca.issue_node(NodeId(node), validity).unwrap();
+            let credentials = Credentials::from_pem(&issued.certificate_pem, &issued.key_pem).unwrap();
+            let trust = Trust::new(ca.domain(), ca.certificate_pem()).unwrap();
+            let pki = Pki::new(Arc::new(credentials), Arc::new(trust)).unwrap();
+            let cluster = Cluster { id: [7; 16], generation: 1 };
+            let mut options = Options::new((Ipv4Addr::LOCALHOST, 0).into(), Incarnation(1), cluster, handle);
+            options.tuning.profile = Profile::Loopback;
+            Transport::start(options, &pki).unwrap()
+        };
+        let all: Vec<Transport> = (1..=nodes).map(start).collect();
+        let connections = || all.iter().flat_map(|a| all.iter().map(move |b| (a, b.me().node)));
+        for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
+            a.set_peer(b.me().node, vec![b.local_addr().unwrap()]);
+        }
+        super::until("all connections", || connections().all(|(a, b)| a.connected(b)).then_some(())).await;
+        all
     }
 }

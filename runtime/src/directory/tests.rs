@@ -276,3 +276,102 @@ async fn a_node_is_removed_only_when_nothing_counts_on_it() {
     until("it to be no member", || handle.members().iter().all(|m| m.node != NodeId(3)).then_some(())).await;
     assert_eq!(handle.read().node(NodeId(3)), None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_over_quic_works_restarts_and_sends_snapshots() {
+    let mut cluster = TestCluster::new(3).over_quic(4).await;
+    cluster.tune = |options| {
+        options.snapshot_entries = 20;
+        options.log_entries_kept = 5;
+    };
+    for node in 1..=3 {
+        cluster.start(node).await;
+    }
+    cluster.leader().await;
+    let long = "v".repeat(30_000);
+    for i in 0..60 {
+        cluster.handle(1 + i % 3).propose(fact(&format!("f{i}"), &long)).await.unwrap();
+    }
+    let first = cluster.leader().await;
+    cluster.kill(first).await;
+    let other = cluster.handles().remove(0);
+    other.propose(fact("after", "1")).await.unwrap();
+    let again = cluster.start(first).await;
+    again.linearizable(PATIENCE).await.unwrap();
+    assert_eq!(again.read().fact("after"), Some("1"));
+    let learner = cluster.start(4).await;
+    until("the learner to catch up", || (learner.read().facts("f").count() == 60).then_some(())).await;
+}
+
+/// A batch of large entries is longer than a message may be: it is sent in parts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_missed_much_gets_it_in_parts() {
+    let mut cluster = TestCluster::new(3).over_quic(3).await;
+    for node in 1..=3 {
+        cluster.start(node).await;
+    }
+    let leader = cluster.leader().await;
+    let late = if leader == 1 { 2 } else { 1 };
+    cluster.kill(late).await;
+    let long = "v".repeat(200_000);
+    for i in 0..40 {
+        cluster.handle(leader).propose(fact(&format!("f{i}"), &long)).await.unwrap();
+    }
+    let handle = cluster.start(late).await;
+    until("8 MB of entries", || (handle.read().facts("f").count() == 40).then_some(())).await;
+}
+
+/// Not a test: run it with `--release -- --ignored measure --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures"]
+async fn measure_commits() {
+    for quic in [false, true] {
+        let mut cluster = TestCluster::new(3);
+        if quic {
+            cluster = cluster.over_quic(3).await;
+        }
+        for node in 1..=3 {
+            cluster.start(node).await;
+        }
+        let leader = cluster.leader().await;
+        let follower = if leader == 1 { 2 } else { 1 };
+        for (what, node) in [("leader", leader), ("follower", follower)] {
+            let handle = cluster.handle(node);
+            let mut times = Vec::new();
+            for i in 0..2_000u32 {
+                let began = Instant::now();
+                handle.propose(fact("x", &i.to_string())).await.unwrap();
+                times.push(began.elapsed());
+            }
+            report(&format!("quic {quic}, commit from the {what}"), &mut times);
+            let mut times = Vec::new();
+            for _ in 0..500 {
+                let began = Instant::now();
+                handle.linearizable(PATIENCE).await.unwrap();
+                times.push(began.elapsed());
+            }
+            report(&format!("quic {quic}, linearizable read at the {what}"), &mut times);
+            let before = handle.status().applied;
+            let began = Instant::now();
+            let mut callers = tokio::task::JoinSet::new();
+            for c in 0..64 {
+                let handle = handle.clone();
+                callers.spawn(async move {
+                    for i in 0..300 {
+                        handle.propose(fact(&format!("c{c}"), &i.to_string())).await.unwrap();
+                    }
+                });
+            }
+            while callers.join_next().await.is_some() {}
+            let rate = 64.0 * 300.0 / began.elapsed().as_secs_f64();
+            let entries = handle.status().applied - before;
+            println!("quic {quic}, 64 outstanding from the {what}: {rate:.0} commands/s in {entries} entries");
+        }
+    }
+}
+
+fn report(what: &str, times: &mut [Duration]) {
+    times.sort();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    println!("{what}: p50 {:?} p99 {:?} max {:?}", at(0.5), at(0.99), at(1.0));
+}

@@ -27,6 +27,7 @@ pub(super) struct Executor {
     directory: DirectoryHandle,
     timing: LeaseTiming,
     me: NodeId,
+    member: Member,
     voter: VoterId,
     cell: SharedVoteCell,
     holder: Holder,
@@ -56,6 +57,7 @@ impl Executor {
         let (raft, cell) = directory.vote_cell();
         Self {
             me: net.me(),
+            member,
             net,
             metrics: directory.metrics(),
             directory,
@@ -99,7 +101,9 @@ impl Executor {
     fn turn(&mut self) -> Duration {
         self.look_at_leadership();
         let now = boottime();
-        if let Some(request) = self.holder.tick(now) {
+        // Rule 4: no lease is asked for before the own NodeUp is applied, nor after the own death.
+        let live = self.directory.read().is_live(self.member);
+        if live && let Some(request) = self.holder.tick(now) {
             self.ask(request);
         }
         if self.view.is_some() && now >= self.next_tick {
@@ -109,11 +113,14 @@ impl Executor {
             self.grantor.tick(now, live.into_iter(), &mut self.out);
         }
         self.carry_out();
-        let mut wake = self.holder.next_at();
+        let mut wake = boottime() + SLEEP_MAX;
+        if live {
+            wake = wake.min(self.holder.next_at());
+        }
         if self.view.is_some() {
             wake = wake.min(self.next_tick);
         }
-        wake.since(boottime()).min(SLEEP_MAX)
+        wake.since(boottime())
     }
 
     /// Takes over what Raft says about this node's leadership. Called before anything is granted, so that no grant rests
@@ -227,6 +234,7 @@ impl Executor {
     fn order(&mut self, order: Order) {
         match order {
             Order::Begin(member, done) => {
+                self.member = member;
                 self.holder = Holder::new(member, self.timing);
                 self.publish(Mono(0));
                 let _ = done.send(());

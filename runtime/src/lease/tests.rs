@@ -26,7 +26,10 @@ fn boot(node: u64, incarnation: u64) -> Boot {
 impl Leased {
     /// `voters` nodes, all up and with a lease.
     async fn started(voters: u64) -> Self {
-        let cluster = TestCluster::started(voters).await;
+        Self::on(TestCluster::started(voters).await, voters).await
+    }
+
+    async fn on(cluster: TestCluster, voters: u64) -> Self {
         let mut leased = Self { cluster, leases: BTreeMap::new() };
         // Rounds need a quorum of voters that answer.
         for node in 1..=voters {
@@ -40,7 +43,7 @@ impl Leased {
 
     fn begin(&mut self, node: u64) -> LeaseHandle {
         let directory = self.cluster.handle(node);
-        let net = self.cluster.switch.port(node);
+        let net = self.cluster.net(node);
         let service = LeaseService::start(net, directory, Member::new(node, 1), TIMING).unwrap();
         let lease = service.handle();
         self.leases.insert(node, service);
@@ -162,6 +165,35 @@ async fn a_leader_without_a_quorum_renews_nobodys_lease() {
     })
     .await;
     assert!(!lease.is_valid());
+}
+
+/// The same over QUIC, where datagrams travel between threads and may be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_are_renewed_over_quic_and_a_dead_leader_is_followed() {
+    let mut cluster = TestCluster::new(3).over_quic(3).await;
+    for node in 1..=3 {
+        cluster.start(node).await;
+    }
+    let mut leased = Leased::on(cluster, 3).await;
+    let calm = Instant::now();
+    until("some renewals", || {
+        assert!((1..=3).all(|n| leased.lease(n).is_valid()));
+        (calm.elapsed() > TIMING.lease * 3).then_some(())
+    })
+    .await;
+    let leader = leased.cluster.leader().await;
+    let other = leased.follower().await;
+    let group = leased.group(leader, other).await;
+    leased.leases.remove(&leader);
+    leased.cluster.kill(leader).await;
+    let began = Instant::now();
+    let directory = leased.cluster.handle(other);
+    until("another primary", || {
+        (directory.read().group(group).unwrap().primary == Member::new(other, 1)).then_some(())
+    })
+    .await;
+    println!("group of the dead leader promoted {:?} after its death", began.elapsed());
+    assert!(leased.lease(other).is_valid());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
