@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use onemec_runtime::store::append::Drive;
-use onemec_runtime::store::disk::{Disk, Open, SimDisk};
+use onemec_runtime::store::disk::{Open, SimDisk};
 use onemec_runtime::store::{Store, StoreOptions};
 use onemec_wire::record::{Record, RecordKind, RecordMeta};
 use onemec_wire::{ContextId, Epoch, GroupId, NodeId, Seq};

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use onemec_runtime::store::append::{Append, AppendOptions, Drive, Frame};
-use onemec_runtime::store::disk::{Disk, Open, SimDisk};
+use onemec_runtime::store::disk::{Open, SimDisk};
 
 fn options() -> AppendOptions {
     AppendOptions { file_bytes: 16384, salt: 1, drive: Drive::Manual, ..AppendOptions::default() }

@@ -178,8 +178,9 @@ impl Tail {
     }
 
     pub(super) fn synced_upto(&mut self, lsn: Lsn) {
-        while let Some((_, seq)) = self.pending.pop_front_if(|(at, _)| *at <= lsn) {
+        while let Some(&(_, seq)) = self.pending.front().filter(|(at, _)| *at <= lsn) {
             self.synced = self.synced.max(seq);
+            self.pending.pop_front();
         }
     }
 
