@@ -210,9 +210,11 @@ impl Replica {
             let progress = p.peers.get(&m);
             if progress.is_none() || self.is_bad(now, p, m) {
                 drop_repair = Some(m);
-            } else if progress
-                .is_some_and(|g| g.feed == Feed::Streaming && self.log.last().0 - g.held.0 <= self.timing.ready_lag_max)
-                && p.moving.is_none()
+            } else if p.moving.is_none()
+                && (planted(Flaw::AddEarly)
+                    || progress.is_some_and(|g| {
+                        g.feed == Feed::Streaming && self.log.last().0 - g.held.0 <= self.timing.ready_lag_max
+                    }))
             {
                 count = Some(m);
             }

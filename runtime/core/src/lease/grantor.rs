@@ -154,7 +154,8 @@ impl Grantor {
         self.silent_from.insert(member, now + self.timing.lease * BURIAL_PAUSE_LEASES);
     }
 
-    /// Finds the dead among `live` and renews a round that nobody answered. Call it every few milliseconds.
+    /// Finds the dead among `live` and renews a round that nobody answered. Call it every few milliseconds, and at once when
+    /// an applied entry changed who is alive.
     pub fn tick(&mut self, now: Mono, live: impl Iterator<Item = Member>, out: &mut Vec<GrantorOutput>) {
         let Some(view) = &self.view else { return };
         if !view.ready {
@@ -190,6 +191,11 @@ impl Grantor {
                 self.proposed_dead.insert(member, now);
                 out.push(GrantorOutput::ProposeDead(member));
             }
+        }
+        // A boot that has been buried gets nothing from a round that began before: it is not among the proposed any more.
+        self.waiting.retain(|(m, _)| alive.contains(m));
+        if let Some(round) = &mut self.round {
+            round.requests.retain(|(m, _)| alive.contains(m));
         }
         self.granted_at.retain(|m, _| alive.contains(m));
         self.silent_from.retain(|m, _| alive.contains(m));

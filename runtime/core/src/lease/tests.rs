@@ -83,3 +83,22 @@ fn a_new_store_does_not_confirm_for_the_lost_one() {
     grantor.confirmed(Mono::from_ms(4), VoterId(3), TERM, 1, &mut out);
     assert_eq!(out, [GrantorOutput::ToHolder(me, LeaseMessage::Grant { member: me, number: 1 })]);
 }
+
+/// The property test of leases found it: a boot's request was in a round when the boot was buried. The burial was applied,
+/// so that the grantor forgot that it had proposed it, the round was confirmed, and the dead boot got a lease while its
+/// groups were led by others.
+#[test]
+fn a_buried_boot_gets_nothing_from_a_round_that_began_before() {
+    let mut grantor = leader(&[1, 2, 3]);
+    let (mut out, late) = (Vec::new(), Member::new(7, 1));
+    grantor.tick(Mono::from_ms(1), [late].into_iter(), &mut out);
+    grantor.request(Mono::from_ms(316), late, 1, true, &mut out);
+    out.clear();
+    grantor.tick(Mono::from_ms(320), [late].into_iter(), &mut out);
+    assert_eq!(out, [GrantorOutput::ProposeDead(late)]);
+    out.clear();
+    grantor.tick(Mono::from_ms(323), std::iter::empty(), &mut out);
+    grantor.confirmed(Mono::from_ms(324), VoterId(1), TERM, 1, &mut out);
+    grantor.confirmed(Mono::from_ms(325), VoterId(2), TERM, 1, &mut out);
+    assert_eq!(out, [], "it is dead");
+}

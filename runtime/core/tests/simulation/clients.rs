@@ -20,6 +20,8 @@ pub(crate) struct GroupPlan {
     pub(crate) durability: Durability,
     pub(crate) wanted: u8,
     pub(crate) contexts: usize,
+    /// Without names only the nonce protects against a second creation.
+    pub(crate) named: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +122,11 @@ impl World {
             let turn = self.rng.index(live.len());
             live.rotate_left(turn);
             live.truncate(size);
-            let contexts = (0..plan.contexts).map(|i| spec(nonce.0 as u64, i, live[0])).collect();
+            let mut contexts: Vec<ContextSpec> =
+                (0..plan.contexts).map(|i| spec(nonce.0 as u64, i, live[0])).collect();
+            if !plan.named {
+                contexts.iter_mut().for_each(|c| c.keys.clear());
+            }
             let command = Command::CreateGroup {
                 nonce,
                 primary: live[0],

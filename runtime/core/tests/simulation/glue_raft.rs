@@ -6,7 +6,7 @@ use onemec_core::lease::{GrantorOutput, LeaderView, LeaseMessage, Term, VoterId}
 use onemec_wire::{Epoch, GroupId, Member, Seq};
 
 use super::node::{Proposal, Snapshot, base_of};
-use super::raft::RaftMessage;
+use super::raft::{BALLOTS, Raft, RaftMessage};
 use super::world::{Event, MS, World, say};
 
 impl World {
@@ -56,8 +56,8 @@ impl World {
     /// The vote cell moves before a vote leaves the node, and the grantor learns of leadership at once.
     fn after_raft(&mut self, n: usize, sends: Vec<(usize, RaftMessage)>) {
         let node = &mut self.nodes[n];
-        if let Some(voted) = node.raft.voted {
-            node.cell.voted(Term { term: node.raft.term, leader: voted as u64 });
+        if node.raft.voted.is_some() {
+            node.cell.voted(term(&node.raft));
         }
         self.look_at_leadership(n);
         self.send_raft(n, sends);
@@ -75,7 +75,7 @@ impl World {
         let configuration = self.electorate.voters.iter().map(|v| self.voter_id_at_start(*v)).collect();
         let node = &mut self.nodes[n];
         let view = node.raft.first_of_term().map(|first| LeaderView {
-            term: Term { term: node.raft.term, leader: n as u64 },
+            term: term(&node.raft),
             configurations: vec![configuration],
             ready: node.dir.index() >= first as u64,
         });
@@ -160,6 +160,10 @@ impl World {
     fn placements_changed(&mut self, n: usize, outcome: &EntryOutcome) {
         let mut groups = outcome.groups.clone();
         if !outcome.nodes.is_empty() {
+            let live: Vec<Member> = self.nodes[n].dir.live().collect();
+            let (now, mut out) = (self.clock(n), Vec::new());
+            self.nodes[n].grantor.tick(now, live.into_iter(), &mut out);
+            self.carry_out_grants(n, out);
             groups.extend(self.nodes[n].reps.keys().copied());
             let me = self.nodes[n].member;
             let known = self.nodes[n].dir.node(me.node).map(|e| (e.member, e.up));
@@ -209,6 +213,7 @@ impl World {
 
     pub(crate) fn on_lease_message(&mut self, from: usize, n: usize, message: LeaseMessage) {
         let now = self.clock(n);
+        say!(self, "lease n{} -> n{} {message:?}", from + 1, n + 1);
         let mut out = Vec::new();
         match message {
             LeaseMessage::Request { member, number } => {
@@ -267,4 +272,8 @@ impl World {
         self.step(n, group, Input::Synced { cuts, upto }, &[]);
         self.want_sync(n, group);
     }
+}
+
+fn term(raft: &Raft) -> Term {
+    Term { term: raft.term / BALLOTS, leader: raft.term % BALLOTS }
 }

@@ -5,6 +5,10 @@ use onemec_core::directory::Entry;
 use super::rng::Rng;
 use super::world::MS;
 
+/// Votes are ordered by (term, candidate), as openraft's are by default: a term here is both in one number, so that no
+/// two candidates ever stand in the same one.
+pub(crate) const BALLOTS: u64 = 16;
+
 #[derive(Debug, Clone)]
 pub(crate) struct LogEntry {
     pub(crate) term: u64,
@@ -110,7 +114,7 @@ impl Raft {
             return Vec::new();
         }
         self.wait(now, rng);
-        self.term += 1;
+        self.term = (self.term / BALLOTS + 1) * BALLOTS + self.me as u64;
         self.voted = Some(self.me);
         self.role = Role::Candidate { votes: vec![self.me] };
         let ask =

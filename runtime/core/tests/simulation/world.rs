@@ -124,6 +124,7 @@ impl Plan {
                 },
                 wanted: rng.between(2, 3) as u8,
                 contexts: rng.between(1, 2) as usize,
+                named: rng.permille(600),
             })
             .collect();
         let timing = GroupTiming {
