@@ -109,8 +109,9 @@ async fn both_up_from(a: &Node, b: &Node) {
 
 #[tokio::test]
 async fn a_large_call_comes_back_whole() {
+    // Made before there are connections: one thread does everything here, and they would time out in the meantime.
+    let payload = Bytes::from(b"all work and no play makes a dull edge".repeat(500_000));
     let (a, b) = pair().await;
-    let payload = Bytes::from((0..20_000_000u32).map(|n| (n % 251) as u8).collect::<Vec<_>>());
     let message = Message::new(ECHO, 0, Bytes::from_static(b"big")).with(payload.clone());
     let answer = a.transport.call(b.id(), message, PATIENCE).await;
     let answer = answer.unwrap_or_else(|e| panic!("{e} {:?} {:?}", a.transport.stats(), b.transport.stats()));
@@ -135,8 +136,8 @@ async fn a_large_call_comes_back_whole() {
 
 #[tokio::test]
 async fn a_transfer_of_64_mib_arrives_as_it_was_sent() {
-    let (a, b) = pair().await;
     let chunk = Bytes::from((0..1u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>());
+    let (a, b) = pair().await;
     let mut sink = a.transport.open_transfer(b.id(), ECHO, 0, Bytes::from_static(b"model")).await.unwrap();
     let mut sum = 0;
     for _ in 0..64 {

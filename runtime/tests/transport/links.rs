@@ -105,6 +105,7 @@ async fn a_silent_peer_is_noticed_and_what_never_left_is_known_as_such() {
     let power = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut b_options = options(1);
     b_options.runtime = power.handle().clone();
+    b_options.tuning.idle_timeout_ms = 1_000;
     let b = Node::start(&pki(&ca, 2), b_options);
     let a = Node::start(&pki(&ca, 1), options(1));
     a.knows(&b);
