@@ -57,7 +57,7 @@ impl Lot<'_> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn no_lease_outlives_a_burial(
         random in prop::collection::vec(any::<u8>(), 600), clocks in (clock(), clock(), clock()),

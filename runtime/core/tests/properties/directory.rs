@@ -1,0 +1,184 @@
+//! The directory under random commands: names are unique, placements only rise, copies by snapshot are equal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use onemec_core::context::{ContextKind, Key};
+use onemec_core::directory::{
+    ALIASES_PER_GROUP_MAX, Command, CommandOutcome, ContextSpec, Directory, Durability, Entry, Nonce, Placement, StoreId,
+};
+use onemec_wire::{GroupId, Member, NodeId, Seq};
+use proptest::prelude::*;
+
+const NODES: u64 = 4;
+
+/// Turns random bytes into commands that often fit the state.
+struct Maker<'a> {
+    bytes: std::slice::Iter<'a, u8>,
+    boots: u64,
+}
+
+impl Maker<'_> {
+    fn byte(&mut self) -> u64 {
+        self.bytes.next().copied().map_or(0, u64::from)
+    }
+    fn node(&mut self) -> u64 {
+        self.byte() % NODES + 1
+    }
+    fn member(&mut self, dir: &Directory) -> Member {
+        let node = self.node();
+        dir.node(NodeId(node)).map_or(Member::new(node, 1), |n| n.member)
+    }
+    fn group(&mut self, dir: &Directory) -> Option<(GroupId, Placement)> {
+        let all: Vec<_> = dir.groups().map(|(g, p)| (g, p.clone())).collect();
+        if all.is_empty() { None } else { Some(all[self.byte() as usize % all.len()].clone()) }
+    }
+    fn spec(&mut self) -> ContextSpec {
+        let name = format!("k{}", self.byte() % 6);
+        let key = match self.byte() % 3 {
+            0 => Key::global(name),
+            _ => Key::at(NodeId(self.node()), name),
+        };
+        ContextSpec { kind: ContextKind::AE, keys: vec![key], pinned: self.byte() % 5 == 0 }
+    }
+    fn set(&mut self, dir: &Directory) -> BTreeSet<Member> {
+        (0..self.byte() % 3).map(|_| self.member(dir)).collect()
+    }
+
+    fn command(&mut self, dir: &Directory) -> Command {
+        let kind = self.byte() % 14;
+        if kind < 2 {
+            self.boots += 1;
+            let (node, lost) = (self.node(), self.byte() % 4 == 0);
+            let known = dir.node(NodeId(node)).map(|n| n.store);
+            let store = known.filter(|_| !lost).unwrap_or(StoreId(1_000 + self.boots));
+            return Command::NodeUp { member: Member::new(node, self.boots), store, info: BTreeMap::new() };
+        }
+        if kind < 4 {
+            return Command::NodeDead { member: self.member(dir), forced: self.byte() % 2 == 0 };
+        }
+        let primary = self.member(dir);
+        let mut in_sync = self.set(dir);
+        in_sync.insert(primary);
+        if kind < 6 {
+            let contexts = (0..self.byte() % 3).map(|_| self.spec()).collect();
+            let durability = if self.byte() % 2 == 0 { Durability::Disk } else { Durability::Replicated };
+            let nonce = Nonce(u128::from(self.byte()));
+            return Command::CreateGroup { nonce, primary, in_sync, durability, replicas_wanted: 2, contexts };
+        }
+        let Some((group, p)) = self.group(dir) else {
+            return Command::SetFact { name: "x".into(), value: None };
+        };
+        let mut base = p.base(group);
+        if self.byte() % 6 == 0 {
+            base.version.0 = base.version.0.saturating_sub(1);
+        }
+        match kind {
+            6 | 7 => Command::Transfer { base, sealed: Seq(self.byte()), target: primary },
+            8 => {
+                in_sync.insert(p.primary);
+                Command::SetInSync { base, in_sync }
+            }
+            9 => Command::AddContext { base, nonce: Nonce(u128::from(self.byte()) + 1_000), spec: self.spec() },
+            10 => match p.contexts.first() {
+                Some(context) => Command::DeleteContext { base, context: *context },
+                None => Command::Abort { base },
+            },
+            11 => Command::Force { base, primary },
+            12 => match self.group(dir) {
+                Some((other, q)) => Command::Regroup { into: base, from: q.base(other) },
+                None => Command::Abort { base },
+            },
+            _ => Command::Abort { base },
+        }
+    }
+}
+
+fn check(dir: &Directory) -> Result<(), TestCaseError> {
+    let mut keys: BTreeMap<Key, onemec_wire::ContextId> = BTreeMap::new();
+    let mut listed = 0;
+    for (group, p) in dir.groups() {
+        prop_assert!(p.in_sync.contains(&p.primary), "{} is led from outside its set", group);
+        prop_assert!(!p.contexts.is_empty());
+        listed += p.contexts.len();
+        for context in &p.contexts {
+            let entry = dir.context(*context);
+            prop_assert!(entry.is_some_and(|c| c.group == group), "I5, I6: {} is not in {}", context, group);
+        }
+    }
+    prop_assert_eq!(listed, dir.contexts_after(None).count());
+    for (id, c) in dir.contexts_after(None) {
+        prop_assert!(c.aliases.len() <= ALIASES_PER_GROUP_MAX);
+        for (key, alias) in c.keys.iter().map(|k| (k, false)).chain(c.aliases.iter().map(|k| (k, true))) {
+            let other = keys.insert(key.clone(), id).filter(|o| *o != id);
+            prop_assert!(other.is_none(), "I5: {:?} belongs to {:?} and {}", key, other, id);
+            let place = dir.place_by_key(key);
+            prop_assert!(place.is_some_and(|p| p.context == id && p.alias == alias), "{:?} does not lead to {}", key, id);
+        }
+    }
+    Ok(())
+}
+
+fn check_death(before: &Directory, after: &Directory, member: Member) -> Result<(), TestCaseError> {
+    for (group, old) in before.groups().filter(|(_, p)| p.primary == member) {
+        let Some(new) = after.group(group) else { continue };
+        let live: BTreeSet<Member> = old.in_sync.iter().copied().filter(|m| after.is_live(*m)).collect();
+        let is_synced = |m: &Member| after.node(m.node).is_some_and(|n| old.synced.contains(&(m.node, n.store)));
+        if live.is_empty() {
+            prop_assert!(new.primary == member || is_synced(&new.primary), "only a synced store may lead without a set");
+        } else {
+            prop_assert!(live.contains(&new.primary), "rule 15: a live complete replica leads");
+            prop_assert!(!live.iter().any(is_synced) || is_synced(&new.primary), "rule 15: a synced one first");
+            prop_assert_eq!(&new.in_sync, &live);
+        }
+        prop_assert_eq!(&new.synced, &old.synced, "rule 6: deaths never change the synced set");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn names_are_unique_and_placements_only_rise(bytes in prop::collection::vec(any::<u8>(), 0..900)) {
+        let mut dir = Directory::new(7);
+        let mut maker = Maker { bytes: bytes.iter(), boots: 1 };
+        for node in 1..=NODES {
+            let up = Command::NodeUp { member: Member::new(node, 1), store: StoreId(node), info: BTreeMap::new() };
+            dir.apply(node, &Entry { time_ms: 0, commands: vec![up] });
+        }
+        let (mut index, mut made) = (NODES, BTreeMap::new());
+        while !maker.bytes.as_slice().is_empty() {
+            index += 1;
+            let command = maker.command(&dir);
+            let before = dir.clone();
+            let out = dir.apply(index, &Entry { time_ms: index, commands: vec![command.clone()] });
+            prop_assert_eq!(out.outcomes.len(), 1);
+            check(&dir)?;
+            for (group, old) in before.groups() {
+                if let Some(new) = dir.group(group) {
+                    prop_assert!(new.epoch >= old.epoch && new.version >= old.version);
+                    prop_assert!(new == old || new.version > old.version, "a change without a version: {:?}", command);
+                    prop_assert!(new == old || out.groups.contains(&group));
+                } else {
+                    prop_assert!(dir.was_deleted(group) && out.groups.contains(&group));
+                }
+            }
+            match (&command, &out.outcomes[0]) {
+                (_, CommandOutcome::Refused(_)) => {
+                    prop_assert_eq!(before.groups().collect::<Vec<_>>(), dir.groups().collect::<Vec<_>>());
+                }
+                (Command::CreateGroup { nonce, .. }, CommandOutcome::Created { group, .. }) => {
+                    let first = *made.entry(*nonce).or_insert(*group);
+                    prop_assert_eq!(first, *group, "one nonce, one group");
+                }
+                (Command::NodeDead { member, .. }, _) => check_death(&before, &dir, *member)?,
+                _ => {}
+            }
+            if index % 16 == 0 {
+                let config = bincode::config::standard().with_fixed_int_encoding();
+                let bytes = bincode::encode_to_vec(&dir, config).unwrap();
+                let (copy, _): (Directory, usize) = bincode::decode_from_slice(&bytes, config).unwrap();
+                prop_assert_eq!(&copy, &dir);
+            }
+        }
+    }
+}
