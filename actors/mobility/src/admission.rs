@@ -212,11 +212,7 @@ pub fn decide(limits: &AdmissionLimits, host: &HostState<'_>, group: &Incoming<'
     Decision::Accept
 }
 
-fn lasting(
-    limits: &AdmissionLimits,
-    host: &HostState<'_>,
-    group: &Incoming<'_>,
-) -> Option<(AdmissionCode, String)> {
+fn lasting(limits: &AdmissionLimits, host: &HostState<'_>, group: &Incoming<'_>) -> Option<(AdmissionCode, String)> {
     let name = host.name;
     if group.contexts.is_empty() {
         return Some((AdmissionCode::NoContext, "the group has no context".into()));

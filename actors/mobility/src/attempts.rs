@@ -215,7 +215,7 @@ impl Attempts {
         self.last = Some(GaveUp::new(code, text));
         self.at_this += 1;
         match Failure::from_code(code) {
-            Failure::Target => self.to_next_target(),
+            Failure::Target => self.try_next_target(),
             Failure::Passes => self.pause_or_next(now_ms),
             Failure::InDoubt => self.state = State::InDoubt,
             Failure::Final => self.state = State::GaveUp(GaveUp::new(code, text)),
@@ -233,7 +233,8 @@ impl Attempts {
             Some(primary) if self.order.contains(&primary) => self.state = State::Moved(primary),
             Some(_) => self.pause_or_next(now_ms),
             None if now_ms >= self.deadline_ms => {
-                self.state = State::GaveUp(GaveUp::new("unknown", "whether it moved is not known: look at the directory"));
+                self.state =
+                    State::GaveUp(GaveUp::new("unknown", "whether it moved is not known: look at the directory"));
             }
             None => {}
         }
@@ -251,7 +252,7 @@ impl Attempts {
         &self.history
     }
 
-    fn to_next_target(&mut self) {
+    fn try_next_target(&mut self) {
         self.at += 1;
         self.at_this = 0;
         self.state = State::Ready;
@@ -259,7 +260,7 @@ impl Attempts {
 
     fn pause_or_next(&mut self, now_ms: u64) {
         if self.at_this >= self.options.per_target_max {
-            self.to_next_target();
+            self.try_next_target();
         } else {
             self.state = State::Waiting { until_ms: now_ms.saturating_add(self.backoff_ms()) };
         }

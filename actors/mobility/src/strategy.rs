@@ -32,15 +32,8 @@ pub enum MoveReason {
 
 impl MoveReason {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Operator,
-        Self::Device,
-        Self::Network,
-        Self::Drain,
-        Self::Failback,
-        Self::LoadBalance,
-        Self::Failover,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Operator, Self::Device, Self::Network, Self::Drain, Self::Failback, Self::LoadBalance, Self::Failover];
 
     /// As in JSON, in metrics, and as the runtime's `reason`.
     pub const fn as_str(self) -> &'static str {

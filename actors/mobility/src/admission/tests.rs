@@ -53,7 +53,10 @@ fn each_answer_has_its_code() {
     assert_eq!(with(HostState { load: 0.9, ..host() }, group), "overloaded");
     assert_eq!(with(HostState { load: f64::NAN, ..host() }, group), "overloaded");
     assert_eq!(with(HostState { load: 0.9, ..host() }, Incoming { reason: MoveReason::Device, ..group }), "accept");
-    assert_eq!(with(HostState { load: 0.96, ..host() }, Incoming { reason: MoveReason::Device, ..group }), "overloaded");
+    assert_eq!(
+        with(HostState { load: 0.96, ..host() }, Incoming { reason: MoveReason::Device, ..group }),
+        "overloaded"
+    );
     assert_eq!(with(HostState { draining: true, ready: false, ..host() }, group), "draining");
     assert_eq!(with(HostState { aes: 11, ..host() }, group), "full");
     assert_eq!(with(host(), Incoming { history_bytes: 1_001, ..group }), "no-space");
@@ -71,9 +74,8 @@ fn each_answer_has_its_code() {
 fn the_ledger_counts_what_is_on_its_way() {
     let limits = AdmissionLimits { aes_max: 12, moves_max: 3, hold_ms: 100, ..AdmissionLimits::default() };
     let mut ledger = Ledger::default();
-    let ask = |ledger: &mut Ledger, now, n, host: &HostState<'_>| {
-        code(&ledger.admit(now, &limits, host, &incoming(&ae(n))))
-    };
+    let ask =
+        |ledger: &mut Ledger, now, n, host: &HostState<'_>| code(&ledger.admit(now, &limits, host, &incoming(&ae(n))));
     assert_eq!(ask(&mut ledger, 0, 1, &host()), "accept");
     assert_eq!(ask(&mut ledger, 0, 1, &host()), "accept", "the same group again counts once");
     assert_eq!(ask(&mut ledger, 10, 2, &host()), "accept");

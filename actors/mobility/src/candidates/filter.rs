@@ -40,6 +40,24 @@ pub enum ExclusionCode {
 }
 
 impl ExclusionCode {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::IsCurrent,
+        Self::NotWanted,
+        Self::NotUp,
+        Self::Draining,
+        Self::StaleData,
+        Self::BadData,
+        Self::NoRole,
+        Self::NoApi,
+        Self::NoCapability,
+        Self::Domain,
+        Self::Residency,
+        Self::Trust,
+        Self::Full,
+        Self::Overloaded,
+    ];
+
     /// As in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -90,14 +90,16 @@ fn only_so_many_are_listed() {
 fn facts() -> impl Strategy<Value = TargetFacts> {
     let load = prop_oneof![0.0..=1.0, Just(f64::NAN), Just(f64::INFINITY), -3.0..3.0];
     let place = proptest::option::of((-100.0..100.0, -200.0..200.0).prop_map(|(lat, lon)| Location { lat, lon }));
-    (1u64..12, any::<[bool; 5]>(), load, place, 0u64..2_000, 0u64..120).prop_map(|(id, b, load, location, age_ms, aes)| {
-        let mut t = TargetFacts { load, location, age_ms, aes, ..node(id) };
-        (t.up, t.draining, t.has_replica) = (b[0] || b[1], b[2] && b[3], b[3]);
-        if b[4] {
-            t.roles.clear();
-        }
-        t
-    })
+    (1u64..12, any::<[bool; 5]>(), load, place, 0u64..2_000, 0u64..120).prop_map(
+        |(id, b, load, location, age_ms, aes)| {
+            let mut t = TargetFacts { load, location, age_ms, aes, ..node(id) };
+            (t.up, t.draining, t.has_replica) = (b[0] || b[1], b[2] && b[3], b[3]);
+            if b[4] {
+                t.roles.clear();
+            }
+            t
+        },
+    )
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
@@ -113,9 +115,13 @@ fn wanted() -> impl Strategy<Value = Wanted> {
 
 fn policy() -> impl Strategy<Value = Policy> {
     let weight = || prop_oneof![0.0..10.0, Just(f64::NAN), Just(-1.0), Just(f64::INFINITY)];
-    (weight(), weight(), weight(), weight(), prop_oneof![0.0..50.0, Just(f64::NAN)]).prop_map(|(l, d, r, f, half_km)| {
-        Policy { weights: Weights { load: l, distance: d, replica: r, freshness: f }, half_km, ..Policy::default() }
-    })
+    (weight(), weight(), weight(), weight(), prop_oneof![0.0..50.0, Just(f64::NAN)]).prop_map(
+        |(l, d, r, f, half_km)| Policy {
+            weights: Weights { load: l, distance: d, replica: r, freshness: f },
+            half_km,
+            ..Policy::default()
+        },
+    )
 }
 
 proptest! {

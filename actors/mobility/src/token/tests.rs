@@ -124,7 +124,10 @@ fn every_flipped_bit_is_refused() {
 #[test]
 fn a_credential_cannot_pose_as_a_token() {
     // The same key signs both; what it signs begins differently.
-    assert_ne!(credential_message("")[0], ring().issue(grant()).map(|t| URL_SAFE_NO_PAD.decode(t).unwrap()[0]).unwrap());
+    assert_ne!(
+        credential_message("")[0],
+        ring().issue(grant()).map(|t| URL_SAFE_NO_PAD.decode(t).unwrap()[0]).unwrap()
+    );
 }
 
 proptest! {
