@@ -94,7 +94,7 @@ impl Cse {
                 mobility: parts.mobility,
                 tokens: parts.tokens,
                 peers: DashMap::new(),
-                stems: register::Stems::default(),
+                stems: register::Stems,
                 fan_outs: fanout::Seen::default(),
             }),
         }

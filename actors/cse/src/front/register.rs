@@ -17,7 +17,6 @@ use crate::tree::Target;
 const ATTEMPTS_MAX: usize = 8;
 
 /// Makes stems and names that nobody else has: random, since that needs no state that a restart could lose.
-#[derive(Default)]
 pub(super) struct Stems;
 
 impl Stems {

@@ -78,13 +78,12 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             .keep_alive_timeout(Duration::from_millis(limits.header_ms_max))
             .serve_connection(io, service);
         tokio::pin!(connection);
-        loop {
-            tokio::select! {
-                done = connection.as_mut() => break done,
-                _ = stopped.wait_for(|s| *s) => connection.as_mut().graceful_shutdown(),
+        tokio::select! {
+            done = connection.as_mut() => done,
+            () = told_to_stop(&mut stopped) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
-            // Once told to stop, only wait for the end.
-            break connection.await;
         }
     } else {
         let connection = hyper::server::conn::http1::Builder::new()
@@ -94,17 +93,22 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             .max_headers(limits.headers_max)
             .serve_connection(io, service);
         tokio::pin!(connection);
-        loop {
-            tokio::select! {
-                done = connection.as_mut() => break done,
-                _ = stopped.wait_for(|s| *s) => connection.as_mut().graceful_shutdown(),
+        tokio::select! {
+            done = connection.as_mut() => done,
+            () = told_to_stop(&mut stopped) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
-            break connection.await;
         }
     };
     if let Err(error) = done {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// Also when the listener is gone. The value is not kept: it holds a lock.
+async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|s| *s).await;
 }
 
 /// Looks at the first bytes without taking them; `None` if the client went away.

@@ -5,7 +5,7 @@ use onemec_core::context::Outcome;
 use onemec_onem2m::access::Operations;
 use onemec_onem2m::representation::{self, Representation};
 use onemec_onem2m::time::expiration;
-use onemec_onem2m::{AttrId, Operation, Refusal, ResultContent, Rsc, Ty, Value, result};
+use onemec_onem2m::{AttrId, Attributes, Operation, Refusal, ResultContent, Rsc, Ty, Value, result};
 use onemec_wire::Seq;
 
 use super::{Cx, Done, LIFETIME_MS, container, events, group, remote_cse, subscription};
@@ -21,6 +21,8 @@ pub(super) struct Plan {
     name: Option<String>,
     et: u64,
     representation: Representation,
+    /// As the client gave them: what the answer leaves out for rcn 9.
+    given: Attributes,
     creator: Creator,
     /// Size of a contentInstance's content.
     content_size: u32,
@@ -56,6 +58,8 @@ pub(super) fn plan(tree: &Tree, cx: &Cx<'_>, write: &Write, ty: u16, body: &Byte
         cx.asker.may(tree, found, Operations::from(Operation::Retrieve), None).required()?;
     }
     let mut representation = representation::create(ty, body)?;
+    let modified_only = write.rcn == ResultContent::ModifiedAttributes as u8;
+    let given = if modified_only { representation.attributes.clone() } else { Attributes::new() };
     let attributes = &mut representation.attributes;
     let name = match attributes.remove(AttrId::RN) {
         Some(Value::Str(name)) => Some(name.into_string()),
@@ -89,12 +93,11 @@ pub(super) fn plan(tree: &Tree, cx: &Cx<'_>, write: &Write, ty: u16, body: &Byte
         _ => {}
     }
     let creator = creator(tree, cx, &write.who);
-    Ok(Plan { parent: parent.seq, ty, name, et, representation, creator, content_size })
+    Ok(Plan { parent: parent.seq, ty, name, et, representation, given, creator, content_size })
 }
 
 pub(super) fn execute(tree: &mut Tree, cx: &Cx<'_>, write: &Write, plan: Plan, outcome: &mut Outcome) -> Done {
-    let Plan { parent, ty, name, et, mut representation, creator, content_size } = plan;
-    let given = representation.attributes.clone();
+    let Plan { parent, ty, name, et, mut representation, given, creator, content_size } = plan;
     let shown_creator = representation.wants_creator.then(|| creator.clone());
     let found = if ty == Ty::CONTENT_INSTANCE {
         let st = container::touch(tree, parent, cx.now_ms);
@@ -199,7 +202,7 @@ pub(super) fn location_free_policies(tree: &Tree, cx: &Cx<'_>, acpi: &Value) -> 
 }
 
 /// `pvs` needs at least one rule; `pv` may have none (TS-0004 7.4.2.2).
-pub(super) fn check_policy(attributes: &onemec_onem2m::Attributes) -> Result<(), Refusal> {
+pub(super) fn check_policy(attributes: &Attributes) -> Result<(), Refusal> {
     use onemec_onem2m::access::Rules;
     if let Some(pv) = attributes.get(AttrId::PV).and_then(Value::as_json) {
         Rules::from_json(pv)?;

@@ -159,6 +159,11 @@ impl MemoryCluster {
         Some(self.slots.get(&context)?.dump())
     }
 
+    /// Gives up the logs, which only [`MemoryCluster::dump`] needs (for figures of memory).
+    pub fn forget_logs(&self) {
+        self.slots.iter().for_each(|s| s.forget_log());
+    }
+
     /// How many contexts there are.
     pub fn contexts(&self) -> usize {
         self.slots.len()

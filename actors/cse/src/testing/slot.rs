@@ -196,6 +196,10 @@ impl Slot {
         (state.machine.snapshot(), state.log.clone())
     }
 
+    pub(super) fn forget_log(&self) {
+        self.state.lock().log = Vec::new();
+    }
+
     /// Kept records, for memory figures.
     pub(super) fn kept(&self) -> usize {
         self.history.0.read().len()

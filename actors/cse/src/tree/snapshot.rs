@@ -47,8 +47,11 @@ struct InstanceImage {
     cs: u32,
     con_start: u32,
     con_len: u32,
-    extra: Option<(Option<Box<str>>, Option<Creator>, Vec<u8>)>,
+    extra: Option<ExtraImage>,
 }
+
+/// Name, creator, encoded attributes.
+type ExtraImage = (Option<Box<str>>, Option<Creator>, Vec<u8>);
 
 impl Tree {
     /// The whole tree as bytes: equal trees give equal bytes.
