@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use onemec_wire::{ContextId, Epoch, GroupId, Member, Seq, Version};
 
-use crate::group::{Flaw, planted};
 use super::command::{Base, Command, CommandOutcome, ContextSpec, Entry, Nonce, Refusal};
 use super::{ContextEntry, Directory, Durability, EntryOutcome, NONCE_MS_MAX, NONCES_MAX, Placement, Synced};
+use crate::group::{Flaw, planted};
 
 impl Directory {
     /// Applies the entry at `index`. Indexes rise; an index that was applied already does nothing.

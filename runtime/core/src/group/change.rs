@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use onemec_wire::{Epoch, Member, Seq};
 
-use super::planted::{Flaw, planted};
 use super::Output;
 use super::log::Position;
 use super::message::{GroupBody, GroupMessage};
 use super::moves::{MoveFailure, MoveState};
+use super::planted::{Flaw, planted};
 use super::primary::{Feed, Primary, Progress};
 use super::replica::Replica;
 use crate::directory::{Base, Command, Durability, Placement, Synced};

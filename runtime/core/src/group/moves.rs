@@ -4,8 +4,8 @@ use std::collections::btree_map::Entry;
 
 use onemec_wire::{Member, Seq};
 
-use super::planted::{Flaw, planted};
 use super::Output;
+use super::planted::{Flaw, planted};
 use super::primary::{Feed, Progress};
 use super::replica::Replica;
 use crate::directory::Command;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use onemec_wire::{Epoch, Member, Seq, Version};
 
 use super::log::{LogShape, Position};
-use super::planted::{Flaw, planted};
 use super::message::{GroupBody, GroupMessage};
 use super::moves::{Move, MoveFailure, MoveState};
+use super::planted::{Flaw, planted};
 use super::primary::{Feed, Primary, Progress};
 use super::{GroupTiming, Input, Live, Me, NotNow, Output};
 use crate::directory::{Command, Placement};

@@ -1,6 +1,7 @@
 //! The leader's side of leases.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use onemec_wire::Member;
 
@@ -180,8 +181,11 @@ impl Grantor {
             alive.insert(member);
             let from = *self.silent_from.entry(member).or_insert(silent_from);
             let last = self.granted_at.get(&member).copied().unwrap_or(from).max(from);
-            let patience =
-                if planted(Flaw::DeadWithoutWaiting) { self.timing.lease / 2 } else { self.timing.dead_after() };
+            let patience = if planted(Flaw::DeadWithoutWaiting) {
+                self.timing.renew_every() + Duration::from_millis(10)
+            } else {
+                self.timing.dead_after()
+            };
             if now.since(last) <= patience {
                 continue;
             }

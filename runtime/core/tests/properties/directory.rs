@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use onemec_core::context::{ContextKind, Key};
 use onemec_core::directory::{
-    ALIASES_PER_GROUP_MAX, Command, CommandOutcome, ContextSpec, Directory, Durability, Entry, Nonce, Placement, StoreId,
+    ALIASES_PER_GROUP_MAX, Command, CommandOutcome, ContextSpec, Directory, Durability, Entry, Nonce, Placement,
+    StoreId,
 };
 use onemec_wire::{GroupId, Member, NodeId, Seq};
 use proptest::prelude::*;
@@ -112,7 +113,12 @@ fn check(dir: &Directory) -> Result<(), TestCaseError> {
             let other = keys.insert(key.clone(), id).filter(|o| *o != id);
             prop_assert!(other.is_none(), "I5: {:?} belongs to {:?} and {}", key, other, id);
             let place = dir.place_by_key(key);
-            prop_assert!(place.is_some_and(|p| p.context == id && p.alias == alias), "{:?} does not lead to {}", key, id);
+            prop_assert!(
+                place.is_some_and(|p| p.context == id && p.alias == alias),
+                "{:?} does not lead to {}",
+                key,
+                id
+            );
         }
     }
     Ok(())
@@ -124,7 +130,10 @@ fn check_death(before: &Directory, after: &Directory, member: Member) -> Result<
         let live: BTreeSet<Member> = old.in_sync.iter().copied().filter(|m| after.is_live(*m)).collect();
         let is_synced = |m: &Member| after.node(m.node).is_some_and(|n| old.synced.contains(&(m.node, n.store)));
         if live.is_empty() {
-            prop_assert!(new.primary == member || is_synced(&new.primary), "only a synced store may lead without a set");
+            prop_assert!(
+                new.primary == member || is_synced(&new.primary),
+                "only a synced store may lead without a set"
+            );
         } else {
             prop_assert!(live.contains(&new.primary), "rule 15: a live complete replica leads");
             prop_assert!(!live.iter().any(is_synced) || is_synced(&new.primary), "rule 15: a synced one first");

@@ -9,7 +9,7 @@ use onemec_wire::{ContextId, Epoch, GroupId, Seq};
 use super::front::Reply;
 use super::node::{Rep, Snapshot};
 use super::raft::LogEntry;
-use super::toy::{Rec, Toy, Wish};
+use super::toy::{Rec, Toy};
 use super::world::{MS, World, say};
 
 /// After the heal everything must be served again within this time, and have settled within the second.
@@ -141,7 +141,9 @@ impl Checker {
     pub(crate) fn opened(&mut self, n: usize, group: GroupId, epoch: Epoch, toy: &Toy) {
         let story = self.story(group);
         let bad = match story.answers.get(&epoch) {
-            Some((other, _)) if *other != n => Some(format!("I1: n{} opens {epoch}, n{} answered in it", n + 1, other + 1)),
+            Some((other, _)) if *other != n => {
+                Some(format!("I1: n{} opens {epoch}, n{} answered in it", n + 1, other + 1))
+            }
             _ => None,
         };
         let bad = bad.or_else(|| story.lost_in(toy, &format!("n{} opens {epoch}", n + 1)));
@@ -190,7 +192,8 @@ impl Checker {
         }
         let stale = story.acknowledged.iter().find(|(op, place)| list.get(**place - 1) != Some(*op));
         if let Some((op, place)) = stale {
-            let text = format!("I1: {group}: a strong read of {} entries lacks op {op}, acknowledged at {place}", list.len());
+            let text =
+                format!("I1: {group}: a strong read of {} entries lacks op {op}, acknowledged at {place}", list.len());
             self.fail(text);
         }
     }
@@ -199,7 +202,8 @@ impl Checker {
         let Some(rep) = rep else { return };
         let (log, mem) = (rep.machine.log(), &rep.mem);
         if (log.last(), log.base()) != (mem.last(), mem.base) {
-            let text = format!("n{} {group}: store {}..{} is not the machine's {log:?}", n + 1, mem.base.seq, mem.last());
+            let text =
+                format!("n{} {group}: store {}..{} is not the machine's {log:?}", n + 1, mem.base.seq, mem.last());
             self.fail(text);
         }
     }
@@ -219,8 +223,6 @@ impl Checker {
     }
 
     // ---- what clients see ------------------------------------------------------------------------------------------
-
-    pub(crate) fn invoked(&mut self, _group: GroupId, _op: u64, _attempt: u64, _read: bool) {}
 
     pub(crate) fn client_done(&mut self, group: GroupId, op: u64, place: usize, invoked: u64, now: u64) {
         let story = self.story(group);
@@ -258,7 +260,7 @@ impl Checker {
         }
     }
 
-    pub(crate) fn client_gone(&mut self, group: GroupId, answer: Reply, _wish: Wish) {
+    pub(crate) fn client_gone(&mut self, group: GroupId, answer: Reply) {
         let story = self.story(group);
         if answer == Reply::Finished && story.gone.is_empty() {
             self.fail(format!("rule 13: {group}: a deletion was acknowledged that the directory does not know"));
@@ -352,7 +354,10 @@ impl World {
                 let other = self.nodes[(member.node.0 - 1) as usize].reps.get(&group);
                 let Some(other) = other else { return Some(format!("{member} has no copy of {group}")) };
                 if other.toy != rep.toy {
-                    return Some(format!("{group}: {member} is at {}, {} at {}", other.toy.applied, p.primary, rep.toy.applied));
+                    return Some(format!(
+                        "{group}: {member} is at {}, {} at {}",
+                        other.toy.applied, p.primary, rep.toy.applied
+                    ));
                 }
             }
         }

@@ -47,7 +47,6 @@ pub(crate) struct Driver {
     pub(crate) quiet: bool,
     pub(crate) forced: BTreeSet<GroupId>,
     next_move: u64,
-    pub(crate) pending_nonce: BTreeSet<u128>,
     pub(crate) failed: Option<String>,
 }
 
@@ -122,8 +121,7 @@ impl World {
             let turn = self.rng.index(live.len());
             live.rotate_left(turn);
             live.truncate(size);
-            let mut contexts: Vec<ContextSpec> =
-                (0..plan.contexts).map(|i| spec(nonce.0 as u64, i, live[0])).collect();
+            let mut contexts: Vec<ContextSpec> = (0..plan.contexts).map(|i| spec(nonce.0 as u64, i, live[0])).collect();
             if !plan.named {
                 contexts.iter_mut().for_each(|c| c.keys.clear());
             }
@@ -292,7 +290,6 @@ impl World {
             received: 0,
             waits: 0,
         };
-        self.checker.invoked(c.group, c.op, attempt, c.read);
         self.count("requests");
         self.after(100_000, Event::Request { n: at, request });
         self.after(patience + PATIENCE, Event::ClientTimeout { i, attempt });
@@ -332,7 +329,7 @@ impl World {
             }
             Reply::Gone | Reply::Finished => {
                 self.count("gone");
-                self.checker.client_gone(c.group, answer, c.wish);
+                self.checker.client_gone(c.group, answer);
                 false
             }
         };

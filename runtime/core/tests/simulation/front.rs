@@ -50,8 +50,12 @@ pub(crate) struct Open {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reply {
-    Done { place: usize },
-    Read { len: usize },
+    Done {
+        place: usize,
+    },
+    Read {
+        len: usize,
+    },
     /// 503: never applied.
     NotApplied,
     /// 504: it may still appear.

@@ -164,7 +164,8 @@ impl World {
     fn context_gone(&mut self, n: usize, group: GroupId, context: onemec_wire::ContextId) {
         self.checker.context_gone(group, context);
         let Some(rep) = self.nodes[n].reps.get_mut(&group) else { return };
-        let (gone, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut rep.finishing).into_iter().partition(|f| f.0 == context);
+        let (gone, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut rep.finishing).into_iter().partition(|f| f.0 == context);
         rep.finishing = rest;
         for (_, request) in gone {
             self.reply(n, &request, Reply::Finished);
@@ -209,14 +210,8 @@ impl World {
         }
         rep.syncing = true;
         rep.unsynced = false;
-        let event = Event::SyncDone {
-            n,
-            boot,
-            group,
-            cuts: rep.machine.cuts(),
-            upto: rep.mem.last(),
-            image: rep.mem.clone(),
-        };
+        let event =
+            Event::SyncDone { n, boot, group, cuts: rep.machine.cuts(), upto: rep.mem.last(), image: rep.mem.clone() };
         self.after(delay, event);
     }
 
@@ -259,8 +254,7 @@ impl World {
         };
         match connection {
             Some(connection) if self.nodes[at].member == to => {
-                let event =
-                    Event::HistoryArrives { from: n, to: at, connection, sender, group, epoch: epoch.0, image };
+                let event = Event::HistoryArrives { from: n, to: at, connection, sender, group, epoch: epoch.0, image };
                 self.after(delay, event);
                 // The transfer has a deadline; an answer that is lost counts as failed.
                 self.after(delay + 400 * MS, Event::HistoryEnds { n, boot, group, to, ok: None });

@@ -143,13 +143,8 @@ impl Raft {
         let Role::Leader { next, .. } = &mut self.role else { return None };
         let prev = next[n].min(len);
         let entries: Vec<LogEntry> = self.log[prev..].iter().take(64).cloned().collect();
-        let message = RaftMessage::Append {
-            term: self.term,
-            prev,
-            prev_term: self.term_at(prev),
-            entries,
-            commit: self.commit,
-        };
+        let message =
+            RaftMessage::Append { term: self.term, prev, prev_term: self.term_at(prev), entries, commit: self.commit };
         Some((n, message))
     }
 

@@ -24,30 +24,110 @@ pub(crate) const LEASE: LeaseTiming = LeaseTiming::ONE_SITE;
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A process's own clockwork.
-    Tick { n: usize, boot: u64 },
+    Tick {
+        n: usize,
+        boot: u64,
+    },
     /// Something arrives on a lane of a connection.
-    Lane { from: usize, to: usize, connection: u64, sender: Member, packet: Packet },
-    Datagram { from: usize, to: usize, message: LeaseMessage },
-    Raft { from: usize, to: usize, message: RaftMessage },
-    Apply { n: usize, boot: u64 },
-    Proposal { to: usize, proposal: super::node::Proposal },
-    Decided { to: usize, id: u64, outcome: onemec_core::directory::CommandOutcome },
-    SyncDone { n: usize, boot: u64, group: GroupId, cuts: u64, upto: Seq, image: Snapshot },
-    HistoryArrives { from: usize, to: usize, connection: u64, sender: Member, group: GroupId, epoch: u64, image: Snapshot },
-    HistoryEnds { n: usize, boot: u64, group: GroupId, to: Member, ok: Option<onemec_core::group::Position> },
-    ConnectionDies { a: usize, b: usize, connection: u64 },
-    Reconnect { a: usize, b: usize },
-    Request { n: usize, request: Request },
+    Lane {
+        from: usize,
+        to: usize,
+        connection: u64,
+        sender: Member,
+        packet: Packet,
+    },
+    Datagram {
+        from: usize,
+        to: usize,
+        message: LeaseMessage,
+    },
+    Raft {
+        from: usize,
+        to: usize,
+        message: RaftMessage,
+    },
+    Apply {
+        n: usize,
+        boot: u64,
+    },
+    Proposal {
+        to: usize,
+        proposal: super::node::Proposal,
+    },
+    Decided {
+        to: usize,
+        id: u64,
+        outcome: onemec_core::directory::CommandOutcome,
+    },
+    SyncDone {
+        n: usize,
+        boot: u64,
+        group: GroupId,
+        cuts: u64,
+        upto: Seq,
+        image: Snapshot,
+    },
+    HistoryArrives {
+        from: usize,
+        to: usize,
+        connection: u64,
+        sender: Member,
+        group: GroupId,
+        epoch: u64,
+        image: Snapshot,
+    },
+    HistoryEnds {
+        n: usize,
+        boot: u64,
+        group: GroupId,
+        to: Member,
+        ok: Option<onemec_core::group::Position>,
+    },
+    ConnectionDies {
+        a: usize,
+        b: usize,
+        connection: u64,
+    },
+    Reconnect {
+        a: usize,
+        b: usize,
+    },
+    Request {
+        n: usize,
+        request: Request,
+    },
     /// A request that waited for the directory is looked at again.
-    Again { n: usize, boot: u64, request: Request },
-    GiveUp { n: usize, boot: u64, id: u64 },
-    Client { i: usize },
-    ClientTimeout { i: usize, attempt: u64 },
-    ClientAnswer { i: usize, attempt: u64, answer: super::front::Reply },
+    Again {
+        n: usize,
+        boot: u64,
+        request: Request,
+    },
+    GiveUp {
+        n: usize,
+        boot: u64,
+        id: u64,
+    },
+    Client {
+        i: usize,
+    },
+    ClientTimeout {
+        i: usize,
+        attempt: u64,
+    },
+    ClientAnswer {
+        i: usize,
+        attempt: u64,
+        answer: super::front::Reply,
+    },
     Driver,
     Fault,
-    Restart { n: usize },
-    Unblock { a: usize, b: usize },
+    Restart {
+        n: usize,
+    },
+    Unblock {
+        a: usize,
+        b: usize,
+    },
     Heal,
     Check,
 }
@@ -153,7 +233,6 @@ impl Plan {
 }
 
 pub(crate) struct World {
-    pub(crate) seed: u64,
     pub(crate) now: u64,
     pub(crate) rng: Rng,
     queue: BinaryHeap<Reverse<Scheduled>>,
@@ -198,7 +277,6 @@ impl World {
         let nodes = (0..plan.nodes).map(|i| Node::new(i, &mut rng)).collect();
         let electorate = Electorate { nodes: plan.nodes, voters: (0..voters).collect(), lost: Vec::new() };
         let mut world = Self {
-            seed,
             now: 0,
             queue: BinaryHeap::new(),
             number: 0,
