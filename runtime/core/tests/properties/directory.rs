@@ -39,7 +39,7 @@ impl Maker<'_> {
             0 => Key::global(name),
             _ => Key::at(NodeId(self.node()), name),
         };
-        ContextSpec { kind: ContextKind::AE, keys: vec![key], pinned: self.byte() % 5 == 0 }
+        ContextSpec { kind: ContextKind::AE, keys: vec![key], pinned: self.byte().is_multiple_of(5) }
     }
     fn set(&mut self, dir: &Directory) -> BTreeSet<Member> {
         (0..self.byte() % 3).map(|_| self.member(dir)).collect()
@@ -49,20 +49,20 @@ impl Maker<'_> {
         let kind = self.byte() % 14;
         if kind < 2 {
             self.boots += 1;
-            let (node, lost) = (self.node(), self.byte() % 4 == 0);
+            let (node, lost) = (self.node(), self.byte().is_multiple_of(4));
             let known = dir.node(NodeId(node)).map(|n| n.store);
             let store = known.filter(|_| !lost).unwrap_or(StoreId(1_000 + self.boots));
             return Command::NodeUp { member: Member::new(node, self.boots), store, info: BTreeMap::new() };
         }
         if kind < 4 {
-            return Command::NodeDead { member: self.member(dir), forced: self.byte() % 2 == 0 };
+            return Command::NodeDead { member: self.member(dir), forced: self.byte().is_multiple_of(2) };
         }
         let primary = self.member(dir);
         let mut in_sync = self.set(dir);
         in_sync.insert(primary);
         if kind < 6 {
             let contexts = (0..self.byte() % 3).map(|_| self.spec()).collect();
-            let durability = if self.byte() % 2 == 0 { Durability::Disk } else { Durability::Replicated };
+            let durability = if self.byte().is_multiple_of(2) { Durability::Disk } else { Durability::Replicated };
             let nonce = Nonce(u128::from(self.byte()));
             return Command::CreateGroup { nonce, primary, in_sync, durability, replicas_wanted: 2, contexts };
         }
@@ -70,7 +70,7 @@ impl Maker<'_> {
             return Command::SetFact { name: "x".into(), value: None };
         };
         let mut base = p.base(group);
-        if self.byte() % 6 == 0 {
+        if self.byte().is_multiple_of(6) {
             base.version.0 = base.version.0.saturating_sub(1);
         }
         match kind {
@@ -182,7 +182,7 @@ proptest! {
                 (Command::NodeDead { member, .. }, _) => check_death(&before, &dir, *member)?,
                 _ => {}
             }
-            if index % 16 == 0 {
+            if index.is_multiple_of(16) {
                 let config = bincode::config::standard().with_fixed_int_encoding();
                 let bytes = bincode::encode_to_vec(&dir, config).unwrap();
                 let (copy, _): (Directory, usize) = bincode::decode_from_slice(&bytes, config).unwrap();
