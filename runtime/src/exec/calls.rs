@@ -183,6 +183,7 @@ impl Runtime {
     ) -> WriteReply {
         let (reply, answer) = oneshot::channel();
         let received = self.inner.parts.clock.mono();
+        self.tell_news(group);
         self.tell_group(group, GroupMsg::Write(Write { context, create, op, repeat, received, deadline, reply, permit }));
         match tokio::time::timeout(self.left(deadline), answer).await {
             Ok(Ok(reply)) => reply,
@@ -278,6 +279,7 @@ impl Runtime {
                 reply: sender,
                 permit: None,
             };
+            self.tell_news(group);
             self.tell_group(group, GroupMsg::Write(write));
             tokio::spawn(async move {
                 let end = answer.await.unwrap_or_else(|_| WriteReply::unknown("the group's actor ended"));
@@ -414,7 +416,26 @@ impl Runtime {
                 let place = self.inner.parts.directory.read().place(context).ok_or(CallError::Deleted)?;
                 Ok((place, answer))
             }
-            other => Err(CreateError::Call(into_error(other))),
+            other => {
+                let error = into_error(other);
+                if matches!(error, CallError::NotApplied { .. } | CallError::NotFound) {
+                    // The first record was never logged: the names are free again at once.
+                    self.take_back(group, context).await;
+                }
+                Err(CreateError::Call(error))
+            }
+        }
+    }
+
+    /// Removes a context that has no first record.
+    async fn take_back(&self, group: GroupId, context: ContextId) {
+        for _ in 0..8 {
+            let base = self.inner.parts.directory.read().group(group).map(|p| p.base(group));
+            let Some(base) = base else { return };
+            match self.propose(Command::DeleteContext { base, context }).await {
+                Ok(CommandOutcome::Refused(Refusal::Stale { .. })) => self.wait_apply(WAIT_APPLY).await,
+                _ => return,
+            }
         }
     }
 }

@@ -151,6 +151,8 @@ pub struct Parts {
 struct GroupRef {
     actor: ActorRef<GroupMsg>,
     gate: Arc<GroupGate>,
+    /// The placement that the actor was told last: epoch and version.
+    told: Arc<Mutex<(u64, u64)>>,
 }
 
 /// The executor of one node. Cheap to clone.

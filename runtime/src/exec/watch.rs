@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use onemec_core::contexts::GroupContexts;
-use onemec_core::group::{LogShape, Me, Position, Replica};
+use onemec_core::directory::Placement;
+use onemec_core::group::{Live, LogShape, Me, Position, Replica};
 use onemec_wire::GroupId;
 use ractor::{ActorRef, ActorRuntime};
 
@@ -62,7 +63,29 @@ impl Runtime {
             if placement.is_none() && !self.inner.parts.directory.read().was_deleted(group) {
                 continue; // newer than what is applied here: quarantined until it is (rule 13)
             }
-            self.tell_group(group, GroupMsg::Placement(placement, live));
+            self.tell_placement(group, placement, live);
+        }
+    }
+
+    fn tell_placement(&self, group: GroupId, placement: Option<Placement>, live: Live) {
+        let at = placement.as_ref().map_or((u64::MAX, u64::MAX), |p| (p.epoch.0, p.version.0));
+        match self.group(group) {
+            Ok(g) => {
+                // Under the lock, so that two callers tell in the order of versions.
+                let mut told = g.told.lock();
+                drop(g.actor.send_message(GroupMsg::Placement(placement, live)));
+                *told = (*told).max(at);
+            }
+            Err(e) => tracing::error!(%group, "cannot start: {e}"),
+        }
+    }
+
+    /// A call may come before the feed has told the group's actor what the directory says already.
+    pub(super) fn tell_news(&self, group: GroupId) {
+        let now = self.inner.parts.directory.read().group(group).map(|p| (p.epoch.0, p.version.0));
+        let told = self.inner.groups.get(&group).map(|g| *g.told.lock());
+        if now.is_some_and(|at| told.is_none_or(|t| t < at)) {
+            self.look_at(std::iter::once(group));
         }
     }
 
@@ -85,7 +108,7 @@ impl Runtime {
         }
         let gate = Arc::new(GroupGate::new(self.inner.parts.lease.clone()));
         let actor = self.spawn_group(group, gate.clone())?;
-        let known = GroupRef { actor, gate };
+        let known = GroupRef { actor, gate, told: Arc::default() };
         entry.insert(known.clone());
         Ok(known)
     }
@@ -165,7 +188,7 @@ impl Runtime {
                 (directory.group(group).cloned(), Self::live(&directory))
             };
             if placement.is_some() {
-                self.tell_group(group, GroupMsg::Placement(placement, live));
+                self.tell_placement(group, placement, live);
             }
         }
     }

@@ -128,8 +128,10 @@ impl Replica {
         if let Some(context) = p.finished.iter().copied().find(|c| placement.contexts.contains(c)) {
             return Some(Command::DeleteContext { base, context });
         }
-        if p.open && placement.epoch > Epoch(1) && self.log.last() == Seq(0) {
-            // Rule 13: registration precedes data; a promoted group without a first record releases its keys.
+        let abandoned = placement.epoch > Epoch(1) || now.since(p.set_since) >= self.timing.keep_copy;
+        if p.open && abandoned && self.log.last() == Seq(0) {
+            // Rule 13: registration precedes data; a group without a first record releases its keys when it was promoted,
+            // or when its creator did not come back.
             return placement.contexts.first().map(|context| Command::DeleteContext { base, context: *context });
         }
         None

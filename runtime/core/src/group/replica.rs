@@ -120,7 +120,7 @@ impl Replica {
         }
         let set = self.placement.as_ref().map_or(0, |pl| pl.in_sync.len());
         let wanted = self.placement.as_ref().map_or(0, super::change::members_wanted);
-        (set != wanted || p.repairing.is_some()).then(|| now + LATER)
+        (set != wanted || p.repairing.is_some() || self.log.last() == Seq(0)).then(|| now + LATER)
     }
 
     /// Is this copy one that the directory counts on?
