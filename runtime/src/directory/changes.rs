@@ -59,7 +59,7 @@ impl Announcer {
 pub struct ChangeFeed(broadcast::Receiver<Item>);
 
 impl ChangeFeed {
-    /// The next change; `None` when the directory has stopped.
+    /// The next change; `None` when the directory has stopped and all its handles are gone.
     pub async fn next(&mut self) -> Option<Change> {
         Some(match self.0.recv().await {
             Ok(Item::Set(set)) => Change::Set(set),

@@ -101,7 +101,9 @@ impl Machine {
     fn take(&mut self, meta: &SnapshotMeta, directory: Directory) {
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        *self.shared.directory.write() = directory;
+        let former = std::mem::replace(&mut *self.shared.directory.write(), directory);
+        // Freed outside the lock: it may be large.
+        drop(former);
         self.publish();
         self.shared.announcer.rescan();
     }
