@@ -35,6 +35,16 @@ fn a_hot_node_gives_after_a_while_until_it_is_calm() {
 }
 
 #[test]
+fn the_target_ends_below_the_source() {
+    let mut b = Balancer::new(options());
+    // With the large group the target would be calm (0.6), but carry more than what is left (0.41).
+    let groups = [group(1, 1, 0.4), group(2, 1, 0.1)];
+    let nodes = [node(1, 0.81), node(2, 0.2)];
+    b.plan(0, &nodes, &groups, |_, _| true);
+    assert_eq!(ids(&b.plan(100, &nodes, &groups, |_, _| true)), [(2, 2)]);
+}
+
+#[test]
 fn thresholds_have_hysteresis() {
     let mut b = Balancer::new(options());
     let groups = [group(1, 1, 0.1)];
