@@ -46,9 +46,9 @@ pub enum CommandError {
         #[source]
         source: std::io::Error,
     },
-    /// Not in this build.
-    #[error("{0}")]
-    NotWired(&'static str),
+    /// Certificates cannot be made or written.
+    #[error("certificates: {0}")]
+    Certificates(String),
 }
 
 /// What a command ends with.

@@ -97,8 +97,8 @@ impl Backend {
         })
     }
 
-    fn targets(&self, live: &Live, current: NodeId, home: NodeId) -> views::Targets {
-        views::targets(self, live, current, home)
+    fn targets(&self, live: &Live, current: NodeId, home: NodeId, group: Option<GroupId>) -> views::Targets {
+        views::targets(self, live, current, home, group)
     }
 
     async fn run_move(&self, live: &Live, order: &MoveOrder) -> Answer<MoveResult> {
@@ -106,7 +106,7 @@ impl Backend {
         let targets: Vec<NodeId> = match &order.to {
             Some(name) => vec![self.node_named(name)?],
             // The fallback order (row G07): the best candidate, then the next ones.
-            None => self.targets(live, found.primary, found.home).best.iter().map(|c| c.0).collect(),
+            None => self.targets(live, found.primary, found.home, Some(found.group)).best.iter().map(|c| c.0).collect(),
         };
         if targets.is_empty() {
             let text = "no node can take it";
@@ -231,7 +231,7 @@ impl AdminBackend for Backend {
     async fn candidates(&self, ae: String, n: usize) -> Answer<Candidates> {
         let live = self.live()?;
         let found = views::find_ae(&live, &ae)?;
-        let targets = self.targets(&live, found.primary, found.home);
+        let targets = self.targets(&live, found.primary, found.home, Some(found.group));
         Ok(Candidates {
             ae_id: found.ae_id,
             policy: targets.policy,
@@ -297,7 +297,7 @@ impl AdminBackend for Backend {
         }
         let plan = groups
             .into_iter()
-            .map(|g| (g, only.map_or_else(|| self.targets(&live, node, node).spread(g), |t| vec![t])))
+            .map(|g| (g, only.map_or_else(|| self.targets(&live, node, node, Some(g)).spread(g), |t| vec![t])))
             .collect();
         let catch_up = Duration::from_millis(self.topology.timing.move_ms_max);
         let parallel = (self.topology.limits.moves_max as usize).clamp(1, DRAIN_PARALLEL_MAX);

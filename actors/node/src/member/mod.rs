@@ -96,8 +96,8 @@ async fn serve(
         contexts: Arc::new(runtime.clone()),
         index: index.clone(),
         sender: Sender::new(SendOptions::default()),
-        mobility: None,
-        tokens: None,
+        mobility: Some(Arc::new(glue::Attach::new(runtime.clone(), topology.timing.move_ms_max))),
+        tokens: Some(Arc::new(glue::HandoverTokens::new(runtime.clone(), topology.timing.token_ms).await)),
     });
     for other in topology.node.iter().filter(|n| n.id != node.id) {
         cse.learn_peer(NodeId(other.id), peer_cse(topology, other));

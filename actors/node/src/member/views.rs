@@ -1,11 +1,12 @@
 //! What the admin API shows, made from the directory and the executor.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use onemec_core::context::ContextKind;
 use onemec_core::directory::{Command, ContextEntry};
 use onemec_core::place;
+use onemec_mobility::candidates::{Location, Policy, TargetFacts, Wanted, rank};
 use onemec_runtime::exec::group::GroupStatus;
 use onemec_wire::{ContextId, GroupId, NodeId};
 
@@ -103,37 +104,59 @@ impl Targets {
     }
 }
 
-/// The nodes that could take a group.
-pub(super) fn targets(backend: &Backend, live: &Live, current: NodeId, home: NodeId) -> Targets {
-    let mut best = Vec::new();
-    let mut excluded = Vec::new();
-    let most = u64::from(backend.topology.limits.aes_max).max(1);
-    for node in &backend.topology.node {
-        let id = NodeId(node.id);
-        let out = |code: &str, text: &str| Excluded { node: node.name.clone(), code: code.into(), text: text.into() };
-        let (up, draining) = {
-            let directory = live.runtime.directory().read();
-            (directory.node(id).is_some_and(|n| n.up), directory.fact(&draining_fact(id)).is_some())
-        };
-        if id == current {
-            excluded.push(out("is-current", "it serves the AE already"));
-        } else if !up {
-            excluded.push(out("not-up", "the node is not up"));
-        } else if draining {
-            excluded.push(out("draining", "the node is being emptied"));
-        } else {
-            let load = aes_at(live, id) as f64 / most as f64;
-            let near = if id == home { 0.2 } else { 0.0 };
-            let terms = vec![("load".to_owned(), 0.8 * (1.0 - load)), ("home".to_owned(), near)];
-            let score = terms.iter().map(|(_, t)| t).sum();
-            best.push((
-                id,
-                Candidate { node: node.name.clone(), score, terms, has_replica: false, age_ms: 0 },
-            ));
-        }
+/// The nodes that could take a group, by `onemec_mobility::candidates` (row G07).
+pub(super) fn targets(backend: &Backend, live: &Live, current: NodeId, home: NodeId, group: Option<GroupId>) -> Targets {
+    let facts: Vec<TargetFacts> = backend.topology.node.iter().map(|n| facts_of(backend, live, n, group)).collect();
+    let wanted = Wanted {
+        primary: Some(current),
+        home: Some(home),
+        count: onemec_mobility::candidates::CANDIDATES_MAX,
+        ..Wanted::default()
+    };
+    let ranking = rank(&facts, &wanted, &Policy::default());
+    let best = ranking.candidates.into_iter().map(|c| {
+        let terms = c.terms.into_iter().map(|(t, v)| (t.to_owned(), v)).collect();
+        let shown = Candidate { node: c.name, score: c.score, terms, has_replica: c.has_replica, age_ms: c.age_ms };
+        (c.node, shown)
+    });
+    let excluded = ranking.excluded.into_iter().map(|e| {
+        let code = serde_json::to_value(e.code).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        Excluded { node: e.name, code, text: e.text }
+    });
+    Targets { policy: ranking.policy, best: best.collect(), excluded: excluded.collect() }
+}
+
+fn facts_of(backend: &Backend, live: &Live, node: &crate::topology::Node, group: Option<GroupId>) -> TargetFacts {
+    let id = NodeId(node.id);
+    let most = u64::from(backend.topology.limits.aes_max);
+    let aes = aes_at(live, id);
+    let directory = live.runtime.directory().read();
+    let in_sync = group.and_then(|g| directory.group(g)).is_some_and(|p| p.in_sync.iter().any(|m| m.node == id));
+    let c = &node.capabilities;
+    TargetFacts {
+        node: id,
+        name: node.name.clone(),
+        up: directory.node(id).is_some_and(|n| n.up),
+        draining: directory.fact(&draining_fact(id)).is_some(),
+        roles: node.roles.iter().filter_map(|r| serde_json::to_value(r).ok()?.as_str().map(str::to_owned)).collect(),
+        apis: c.apis.iter().cloned().collect(),
+        capabilities: BTreeMap::from([
+            ("cpu_cores".to_owned(), f64::from(c.cpu_cores)),
+            ("gpus".to_owned(), f64::from(c.gpus)),
+            ("memory_mib".to_owned(), c.memory_mib as f64),
+            ("storage_gib".to_owned(), c.storage_gib as f64),
+        ]),
+        load: aes as f64 / most.max(1) as f64,
+        location: c.location.map(|l| Location { lat: l.lat, lon: l.lon }),
+        trust: c.trust.iter().cloned().collect(),
+        domain: backend.topology.cluster.domain.clone(),
+        // The directory and the topology are read here and now.
+        age_ms: 0,
+        valid_ms: 1_000,
+        has_replica: in_sync,
+        aes,
+        aes_max: most,
     }
-    best.sort_by(|a, b| b.1.score.total_cmp(&a.1.score).then(a.0.cmp(&b.0)));
-    Targets { policy: "load and home".into(), best, excluded }
 }
 
 /// A page of AEs.

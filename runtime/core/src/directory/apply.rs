@@ -58,6 +58,9 @@ impl Directory {
             }
             Command::Regroup { into, from } => self.regroup(*into, *from, out)?,
             Command::Force { base, primary } => self.force(*base, *primary, out)?,
+            Command::AddFact { name, value } => {
+                self.facts.entry(name.clone()).or_insert_with(|| value.clone());
+            }
             Command::SetFact { name, value } => match value {
                 Some(value) => drop(self.facts.insert(name.clone(), value.clone())),
                 None => drop(self.facts.remove(name)),

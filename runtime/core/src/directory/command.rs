@@ -174,6 +174,13 @@ pub enum Command {
         /// The boot that takes over.
         primary: Member,
     },
+    /// Sets a named fact unless it has a value: of several proposers one wins.
+    AddFact {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
     /// Sets (or with `None` removes) a named fact: federation groups (row O03), roles (row O04), voters, policies.
     SetFact {
         /// Its name, for example `federation/city-north`.
