@@ -10,7 +10,7 @@ use onemec_core::lease::{
 use onemec_core::time::Mono;
 use onemec_wire::Member;
 use proptest::prelude::*;
-use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 const ME: Member = Member::new(9, 1);
 const OLD: Term = Term { term: 1, leader: 0 };
@@ -143,12 +143,12 @@ fn no_lease_outlives((random, clocks, elected, ready_after, silent_from, lease_m
     Ok(())
 }
 
-fn run(flaw: Option<Flaw>) -> Result<(), TestError<Draw>> {
+fn run(flaw: Option<Flaw>) -> Result<(), String> {
     let config =
         ProptestConfig { cases: 200, failure_persistence: None, max_shrink_iters: 0, ..ProptestConfig::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     plant(flaw);
-    TestRunner::new_with_rng(config, rng).run(&draws(), no_lease_outlives)
+    TestRunner::new_with_rng(config, rng).run(&draws(), no_lease_outlives).map_err(|e| e.to_string())
 }
 
 #[test]
