@@ -1,7 +1,7 @@
 //! Transports talk to each other on loopback, in one process. Nothing sleeps to wait: conditions are polled with a
 //! deadline.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
 
 #[path = "transport/basic.rs"]
 mod basic;

@@ -1,7 +1,7 @@
 //! Bytes to frames, without I/O: feed it what came, take the frames that are whole.
 
 use zerocopy::little_endian::U32;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use bytes::Bytes;
 
@@ -49,6 +49,9 @@ impl Decoder {
         loop {
             match std::mem::replace(&mut self.state, State::Header) {
                 State::Header => {
+                    if let Some(frame) = self.short_frame()? {
+                        return Ok(Some(frame));
+                    }
                     let mut header = FrameHeader::new_zeroed();
                     if !self.input.read(header.as_mut_bytes()) {
                         return Ok(None);
@@ -84,18 +87,22 @@ impl Decoder {
                     }
                     let body = self.input.take(header.body_len.get() as usize).to_contiguous(&self.copied);
                     let attachments = lengths.iter().map(|l| self.input.take(*l as usize)).collect();
-                    return Ok(Some(Frame {
-                        kind,
-                        service: ServiceId(header.service.get()),
-                        deadline_ms: header.deadline_ms.get(),
-                        correlation: header.correlation.get(),
-                        target: header.target.get(),
-                        body,
-                        attachments,
-                    }));
+                    return Ok(Some(frame(&header, kind, body, attachments)));
                 }
             }
         }
+    }
+
+    /// The commonest case by far: a frame without attachments that lies in one piece.
+    fn short_frame(&mut self) -> Result<Option<Frame>, ProtocolError> {
+        let Ok((header, rest)) = FrameHeader::read_from_prefix(self.input.front()) else { return Ok(None) };
+        let body_len = header.body_len.get() as usize;
+        if header.attachments.get() != 0 || rest.len() < body_len {
+            return Ok(None);
+        }
+        let kind = header.check(self.frame_bytes_max)?;
+        let body = self.input.take_front(FRAME_HEADER_BYTES, body_len);
+        Ok(Some(frame(&header, kind, body, Vec::new())))
     }
 
     /// How many bytes are still missing from the frame that has begun; 0 between frames or before its header is whole.
@@ -124,5 +131,17 @@ impl Decoder {
     /// Bytes of bodies that were copied because they came in pieces.
     pub fn copied_bytes(&self) -> u64 {
         self.copied.bytes()
+    }
+}
+
+fn frame(header: &FrameHeader, kind: Kind, body: Bytes, attachments: Vec<Rope>) -> Frame {
+    Frame {
+        kind,
+        service: ServiceId(header.service.get()),
+        deadline_ms: header.deadline_ms.get(),
+        correlation: header.correlation.get(),
+        target: header.target.get(),
+        body,
+        attachments,
     }
 }

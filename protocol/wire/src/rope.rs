@@ -167,6 +167,23 @@ impl Input {
         }
         rope
     }
+    /// The first piece; empty if there is none.
+    pub(crate) fn front(&self) -> &[u8] {
+        self.pieces.front().map_or(&[], |p| p)
+    }
+    /// Drops `skip` bytes of the first piece and takes the `len` after them, which must lie in it.
+    pub(crate) fn take_front(&mut self, skip: usize, len: usize) -> Bytes {
+        let Some(front) = self.pieces.front_mut() else { return Bytes::new() };
+        let end = (skip + len).min(front.len());
+        let taken = front.slice(skip.min(end)..end);
+        self.len -= end;
+        if end == front.len() {
+            self.pieces.pop_front();
+        } else {
+            front.advance(end);
+        }
+        taken
+    }
     /// Everything, as it is.
     pub(crate) fn take_all(&mut self) -> Rope {
         self.take(self.len)

@@ -3,7 +3,7 @@
 //!
 //! Their bodies are read by `wincode` as well, the maintained crate of bincode's format.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
 
 use std::path::PathBuf;
 

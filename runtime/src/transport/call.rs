@@ -61,10 +61,9 @@ impl Drop for Sending {
 pub(super) async fn call(conn: &Conn, message: Message, deadline_ms: u32) -> Result<Message, AskError> {
     let mut frame = message.into_frame(Kind::Call);
     frame.deadline_ms = deadline_ms;
-    frame.header(CALL_FRAME_BYTES_MAX).map_err(|_| SendError::TooLong {
-        len: frame.wire_len(),
-        limit: CALL_FRAME_BYTES_MAX,
-    })?;
+    frame
+        .header(CALL_FRAME_BYTES_MAX)
+        .map_err(|_| SendError::TooLong { len: frame.wire_len(), limit: CALL_FRAME_BYTES_MAX })?;
     let Ok((send, mut recv)) = conn.quic.open_bi().await else {
         return Err(AskError::Disconnected { maybe_delivered: false });
     };
@@ -122,7 +121,8 @@ async fn serve(conn: &Arc<Conn>, send: quinn::SendStream, mut recv: quinn::RecvS
             match conn.shared.call_budget.clone().try_acquire_many_owned(permits) {
                 Ok(room) => permit = Permit::Budget(room),
                 Err(_) => {
-                    let _gone = send.write_frame(&greeting::fail_code(ServiceId::TRANSPORT, 0, 0, FailCode::Overloaded)).await;
+                    let _gone =
+                        send.write_frame(&greeting::fail_code(ServiceId::TRANSPORT, 0, 0, FailCode::Overloaded)).await;
                     send.end();
                     let _closed = recv.stop(CloseCode::Overloaded.number().into());
                     return Ok(());

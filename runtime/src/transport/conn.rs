@@ -62,8 +62,13 @@ pub(super) struct Conn {
 
 impl Conn {
     pub(super) fn new(
-        quic: quinn::Connection, shared: Arc<Shared>, totals: Arc<Totals>, ours: &Greeting, theirs: &Greeting,
-        purpose: Purpose, dialled_by_us: bool,
+        quic: quinn::Connection,
+        shared: Arc<Shared>,
+        totals: Arc<Totals>,
+        ours: &Greeting,
+        theirs: &Greeting,
+        purpose: Purpose,
+        dialled_by_us: bool,
     ) -> Self {
         let tuning = &shared.tuning;
         let lanes: Vec<_> = match purpose {
@@ -75,11 +80,14 @@ impl Conn {
         for (number, lane) in (0u8..).zip(&lanes) {
             let _fits = lane.tell(&greeting::lane_open(number));
         }
-        let control = LaneQueue::new(u8::MAX, LaneLimits {
-            queue_bytes_max: CONTROL_QUEUE_BYTES_MAX,
-            answer_bytes_max: CONTROL_QUEUE_BYTES_MAX,
-            asks_max: 0,
-        });
+        let control = LaneQueue::new(
+            u8::MAX,
+            LaneLimits {
+                queue_bytes_max: CONTROL_QUEUE_BYTES_MAX,
+                answer_bytes_max: CONTROL_QUEUE_BYTES_MAX,
+                asks_max: 0,
+            },
+        );
         Self {
             quic,
             totals,

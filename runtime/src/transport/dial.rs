@@ -61,8 +61,7 @@ impl Inner {
             if slot.is_up() {
                 continue;
             }
-            let pause =
-                if lasting { backoff.jitter(ms(tuning.dial_backoff_lasting_ms)) } else { backoff.pause() };
+            let pause = if lasting { backoff.jitter(ms(tuning.dial_backoff_lasting_ms)) } else { backoff.pause() };
             tokio::select! {
                 biased;
                 _ = changed.changed() => {}

@@ -30,9 +30,7 @@ pub(super) fn open(options: &Options, pki: &Pki) -> Result<quinn::Endpoint, Star
     let listen = |source| StartError::Listen { address: options.listen, source };
     let socket = socket(options.listen, tuning).map_err(listen)?;
     let mut config = match options.reset_key {
-        Some(key) => {
-            EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key)))
-        }
+        Some(key) => EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key))),
         None => EndpointConfig::default(),
     };
     config.rng_seed(options.seed);

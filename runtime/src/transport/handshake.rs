@@ -12,12 +12,12 @@ use onemec_wire::{Channel, CloseCode, Frame, Greeting, Item, NodeId, Purpose, Ro
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
 
+use super::Inner;
 use super::conn::Conn;
 use super::error::DownReason;
 use super::peer::Peer;
 use super::run::{self, End};
 use super::shared::count;
-use super::Inner;
 use crate::pki::Identity;
 
 /// The server name in TLS: identities are in certificates, not in host names.
@@ -61,7 +61,10 @@ impl Greeted {
 impl Inner {
     /// Dials a peer once. The whole is bounded by the caller's timeout.
     pub(super) async fn dial(
-        &self, peer: &Arc<Peer>, purpose: Purpose, address: SocketAddr,
+        &self,
+        peer: &Arc<Peer>,
+        purpose: Purpose,
+        address: SocketAddr,
     ) -> Result<Greeted, Failed> {
         let connecting = self
             .endpoint
@@ -139,7 +142,13 @@ impl Inner {
     }
 
     fn conn(
-        &self, closing: &Closing, peer: &Peer, ours: &Greeting, theirs: &Greeting, purpose: Purpose, dialled: bool,
+        &self,
+        closing: &Closing,
+        peer: &Peer,
+        ours: &Greeting,
+        theirs: &Greeting,
+        purpose: Purpose,
+        dialled: bool,
     ) -> Arc<Conn> {
         let quic = closing.quic.clone();
         let tuning = &self.shared.tuning;
@@ -251,4 +260,3 @@ impl<F: Fn()> Drop for Undo<F> {
         (self.0)();
     }
 }
-

@@ -186,7 +186,11 @@ impl Transport {
 
     /// Sends a question and waits for its answer. Dropping the future gives the answer up, not the question.
     pub async fn ask(
-        &self, peer: NodeId, lane: Lane, message: Message, deadline: Duration,
+        &self,
+        peer: NodeId,
+        lane: Lane,
+        message: Message,
+        deadline: Duration,
     ) -> Result<Message, AskError> {
         if peer == self.me().node {
             return self.ask_here(message, deadline).await;
@@ -223,7 +227,11 @@ impl Transport {
 
     /// Begins a transfer on the transfers connection: `header` is the service's own, then raw bytes follow.
     pub async fn open_transfer(
-        &self, peer: NodeId, service: ServiceId, target: u64, header: Bytes,
+        &self,
+        peer: NodeId,
+        service: ServiceId,
+        target: u64,
+        header: Bytes,
     ) -> Result<TransferSink, TransferError> {
         let shared = &self.inner.shared;
         if peer == shared.me.node {
@@ -309,9 +317,7 @@ impl Transport {
         }
     }
 
-    fn with_lanes<T>(
-        &self, peer: NodeId, f: impl FnOnce(&Arc<Conn>) -> Result<T, SendError>,
-    ) -> Result<T, SendError> {
+    fn with_lanes<T>(&self, peer: NodeId, f: impl FnOnce(&Arc<Conn>) -> Result<T, SendError>) -> Result<T, SendError> {
         let peers = self.inner.peers.load();
         let current = peers.get(&peer).ok_or(SendError::NotConnected)?.lanes.current.load();
         f(current.as_ref().ok_or(SendError::NotConnected)?)

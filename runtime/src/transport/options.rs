@@ -155,7 +155,10 @@ pub struct Options {
 impl Options {
     /// Defaults for the rest.
     pub fn new(
-        listen: SocketAddr, incarnation: Incarnation, cluster: Cluster, runtime: tokio::runtime::Handle,
+        listen: SocketAddr,
+        incarnation: Incarnation,
+        cluster: Cluster,
+        runtime: tokio::runtime::Handle,
     ) -> Self {
         let tuning = Tuning::default();
         Self {

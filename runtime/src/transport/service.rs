@@ -124,7 +124,10 @@ impl Drop for Replier {
 
 impl fmt::Debug for Replier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Replier").field("service", &self.service).field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Replier")
+            .field("service", &self.service)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }
 

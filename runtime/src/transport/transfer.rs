@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use onemec_wire::greeting::{self, TransferEnd};
-use onemec_wire::{Channel, CloseCode, FailCode, Frame, Item, Kind, Rope, Role, ServiceId};
+use onemec_wire::{Channel, CloseCode, FailCode, Frame, Item, Kind, Role, Rope, ServiceId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::call::Sending;
@@ -226,7 +226,10 @@ impl TransferSource {
 
 /// Opens a transfer to a peer.
 pub(super) async fn open(
-    conn: Arc<Conn>, service: ServiceId, target: u64, header: Bytes,
+    conn: Arc<Conn>,
+    service: ServiceId,
+    target: u64,
+    header: Bytes,
 ) -> Result<TransferSink, TransferError> {
     conn.check(service)?;
     let limit = onemec_wire::limits::TRANSFER_FRAME_BYTES_MAX;

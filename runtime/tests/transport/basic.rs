@@ -168,8 +168,11 @@ async fn a_transfer_can_be_refused_dropped_and_aborted() {
                 Some(error) => error,
                 None => sink.finish().await.unwrap_err(),
             };
-            let expected =
-                if refused { TransferError::Refused { code: 0x321, text: "not now".into() } } else { TransferError::Aborted };
+            let expected = if refused {
+                TransferError::Refused { code: 0x321, text: "not now".into() }
+            } else {
+                TransferError::Aborted
+            };
             assert_eq!(error, expected);
         }
     }
@@ -194,7 +197,10 @@ async fn messages_to_oneself_take_the_short_way() {
     a.transport.tell(me, Lane::Control, hello()).unwrap();
     assert_eq!(a.echo.tells.load(Ordering::Relaxed), 1);
     let held = Message::new(ECHO, 0, Bytes::from_static(b"H"));
-    assert_eq!(a.transport.ask(me, Lane::Message, held, Duration::from_millis(5)).await.unwrap_err(), AskError::Timeout);
+    assert_eq!(
+        a.transport.ask(me, Lane::Message, held, Duration::from_millis(5)).await.unwrap_err(),
+        AskError::Timeout
+    );
     let mut sink = a.transport.open_transfer(me, ECHO, 0, Bytes::new()).await.unwrap();
     sink.write_one(payload.clone()).await.unwrap();
     let sum = Bytes::copy_from_slice(&crc(0, &payload).to_le_bytes());

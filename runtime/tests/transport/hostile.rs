@@ -74,6 +74,8 @@ impl Rogue {
     }
 }
 
+type Change = fn(&mut Greeting);
+
 struct Scene {
     ca: CaAuthority,
     victim: Node,
@@ -115,7 +117,7 @@ impl Scene {
 #[tokio::test]
 async fn a_broken_hello_is_closed_with_its_code() {
     let mut scene = Scene::new().await;
-    let with = |id: u64, change: fn(&mut Greeting)| {
+    let with = |id: u64, change: Change| {
         let mut greeting = manners(id);
         change(&mut greeting);
         bytes(&greeting::hello(&greeting))
@@ -143,7 +145,7 @@ async fn a_broken_hello_is_closed_with_its_code() {
         let _open = rogue.say(&said).await;
         rogue.expect(code).await;
     }
-    let changes: [(fn(&mut Greeting), CloseCode); 7] = [
+    let changes: [(Change, CloseCode); 7] = [
         (|g| g.purpose = 7, CloseCode::BadBody),
         (|g| g.message_lanes = 0, CloseCode::BadBody),
         (|g| g.credit_bytes = u64::MAX, CloseCode::BadBody),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onemec_runtime::pki::{
-    CaAuthority, ClientAuth, Credentials, Identity, NodeRequest, PkiError, Trust, Validity, Want, read_pem_certificates,
-    read_pem_key, write_private, write_public,
+    CaAuthority, ClientAuth, Credentials, Identity, NodeRequest, PkiError, Trust, Validity, Want,
+    read_pem_certificates, read_pem_key, write_private, write_public,
 };
 use onemec_wire::NodeId;
 use rustls::pki_types::CertificateDer;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use onemec_runtime::pki::{CaAuthority, Credentials, Pki, Trust, Validity};
 use onemec_runtime::transport::{Message, Options, Profile, Replier, Service, TransferSource, Transport, Tuning};
-use onemec_wire::{Cluster, Incarnation, Member, NodeId, Rope, ServiceId};
+use onemec_wire::{Cluster, Incarnation, Member, NodeId, ServiceId};
 use parking_lot::Mutex;
 
 /// How long a test waits for anything.
@@ -141,7 +141,6 @@ pub struct Echo {
     pub hold_tells: std::sync::atomic::AtomicBool,
     pub tells: AtomicU64,
     pub datagrams: Mutex<Vec<Bytes>>,
-    pub transfers: Mutex<Vec<(Bytes, Rope)>>,
 }
 
 impl Service for Echo {
@@ -173,10 +172,9 @@ impl Service for Echo {
             Some(b'D') => drop(source),
             _ => {
                 tokio::spawn(async move {
-                    let (mut sum, mut rope) = (0u32, Rope::new());
+                    let mut sum = 0u32;
                     while let Ok(Some(piece)) = source.next().await {
                         sum = crc(sum, &piece);
-                        rope.push(piece);
                     }
                     source.accept(Bytes::copy_from_slice(&sum.to_le_bytes())).await;
                 });
