@@ -98,6 +98,11 @@ impl Runtime {
         let store = self.inner.parts.store.group_or_new(header.group);
         let (snapshot, install) = receive(source, &header, &store).await?;
         let (base, epoch, stored) = (header.base, header.epoch, snapshot.clone());
+        let (reply, wanted) = tokio::sync::oneshot::channel();
+        group.actor.send_message(GroupMsg::WantsHistory(base, epoch, reply)).map_err(|e| e.to_string())?;
+        if !wanted.await.unwrap_or(false) {
+            return Err("the replica has no use for it (any more)".into());
+        }
         blocking(move || install.commit(base.seq, base.epoch, kept, &stored)).await?;
         let installed = GroupMsg::Installed { base, epoch, from, snapshot };
         group.actor.send_message(installed).map_err(|e| e.to_string())

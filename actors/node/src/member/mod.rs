@@ -43,31 +43,28 @@ enum Ended {
 
 /// Runs the node, boot after boot, until it is told to stop.
 pub async fn run(member: Member) -> Result<(), NodeError> {
-    loop {
-        match boot(&member).await? {
-            Ended::Stopped => return Ok(()),
-            Ended::Reborn => tracing::warn!(node = member.node.name, "declared dead by the cluster: starting anew"),
-        }
-    }
-}
-
-fn failed(e: impl std::fmt::Display) -> NodeError {
-    NodeError::Start(e.to_string())
-}
-
-async fn boot(member: &Member) -> Result<Ended, NodeError> {
-    let Member { topology, node, data_dir, ca_dir } = member;
-    // The admin API answers from the first moment on: who waits can see what for.
-    let backend = Arc::new(Backend::new(topology.clone(), node.clone()));
-    let admin_socket = bind(node.admin_listen, "admin_listen").await?;
+    // The admin API answers from the first moment on, and over all boots: who waits can see what for.
+    let backend = Arc::new(Backend::new(member.topology.clone(), member.node.clone()));
+    let admin_socket = bind(member.node.admin_listen, "admin_listen").await?;
     let (stop_admin, admin_stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(admin::server::serve(admin_socket, backend.clone(), async {
         drop(admin_stopped.await);
     }));
-    let ended = serve(topology, node, data_dir, ca_dir, &backend).await;
+    let Member { topology, node, data_dir, ca_dir } = &member;
+    let ended = loop {
+        match serve(topology, node, data_dir, ca_dir, &backend).await {
+            Ok(Ended::Stopped) => break Ok(()),
+            Ok(Ended::Reborn) => tracing::warn!(node = node.name, "declared dead by the cluster: starting anew"),
+            Err(e) => break Err(e),
+        }
+    };
     drop(stop_admin);
     serving.abort();
     ended
+}
+
+fn failed(e: impl std::fmt::Display) -> NodeError {
+    NodeError::Start(e.to_string())
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<tokio::net::TcpListener, NodeError> {

@@ -6,7 +6,7 @@ mod head;
 mod outbox;
 mod repeat;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,6 +69,8 @@ pub struct GroupContexts {
     time_ms: u64,
     repeats: Repeats,
     outbox: Outbox,
+    /// Contexts whose final record was applied and that the directory has not removed yet (rule 13).
+    ended: BTreeSet<ContextId>,
     serving: bool,
 }
 
@@ -80,6 +82,7 @@ struct Snapshot {
     contexts: Vec<(ContextId, ContextKind, Vec<u8>)>,
     repeats: Repeats,
     outbox: Outbox,
+    ended: BTreeSet<ContextId>,
 }
 
 const SNAPSHOT_VERSION: u16 = 1;
@@ -97,6 +100,7 @@ impl GroupContexts {
             time_ms: 0,
             repeats: Repeats::default(),
             outbox: Outbox::default(),
+            ended: BTreeSet::new(),
             serving: false,
         }
     }
@@ -122,6 +126,7 @@ impl GroupContexts {
         self.time_ms = snapshot.time_ms;
         self.repeats = snapshot.repeats;
         self.outbox = snapshot.outbox;
+        self.ended = snapshot.ended;
         let serving = self.serving;
         self.slots.values_mut().for_each(|s| s.machine.serving(serving));
         Ok(())
@@ -137,6 +142,7 @@ impl GroupContexts {
             contexts,
             repeats: self.repeats.clone(),
             outbox: self.outbox.clone(),
+            ended: self.ended.clone(),
         })
     }
 
@@ -159,6 +165,10 @@ impl GroupContexts {
     /// The contexts and their kinds.
     pub fn contexts(&self) -> impl Iterator<Item = (ContextId, ContextKind)> + '_ {
         self.slots.iter().map(|(id, s)| (*id, s.kind))
+    }
+    /// Contexts whose end the directory does not know yet: a new primary proposes again (rule 13).
+    pub fn ended(&self) -> impl Iterator<Item = ContextId> + '_ {
+        self.ended.iter().copied()
     }
     /// Effects that wait.
     pub fn outbox_len(&self) -> usize {
@@ -264,7 +274,10 @@ impl GroupContexts {
         }
         applied.keep = outcome.keep;
         applied.released = outcome.released;
-        applied.finished = outcome.finished.then(|| record.context());
+        if outcome.finished {
+            self.ended.insert(record.context());
+            applied.finished = Some(record.context());
+        }
     }
 
     /// The directory has removed a context: its machine goes. Returns whether effects of it still wait.
@@ -272,6 +285,7 @@ impl GroupContexts {
         if let Some(mut slot) = self.slots.remove(&context) {
             slot.machine.serving(false);
         }
+        self.ended.remove(&context);
         self.outbox.lanes_of(context) > 0
     }
 }

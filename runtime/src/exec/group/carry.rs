@@ -101,6 +101,7 @@ impl GroupExec {
         self.delivered_in_log.clear();
         self.timer_in_log = false;
         if primary {
+            self.deferred.extend(self.contexts.ended().map(Input::Finished));
             return;
         }
         // Rule 11: what is in the log may still be applied; what was parked was never replicated.

@@ -50,6 +50,8 @@ pub enum GroupMsg {
     HistorySent { to: Member, held: Option<Position> },
     /// A history was received and is stored.
     Installed { base: Position, epoch: Epoch, from: Member, snapshot: bytes::Bytes },
+    /// Would a history of this place and epoch be taken? Asked before anything is replaced.
+    WantsHistory(Position, Epoch, oneshot::Sender<bool>),
     /// A snapshot is on disk.
     SnapshotSaved(Option<Position>),
     /// The directory refused a proposal.
@@ -256,6 +258,9 @@ impl GroupExec {
                 self.step(now, Input::HistorySent { to, held });
             }
             GroupMsg::Installed { base, epoch, from, snapshot } => self.on_installed(now, base, epoch, from, &snapshot),
+            GroupMsg::WantsHistory(base, epoch, reply) => {
+                drop(reply.send(self.replica.wants_history(base, epoch)));
+            }
             GroupMsg::SnapshotSaved(base) => self.on_snapshot_saved(now, base),
             GroupMsg::Refused(base) => self.step(now, Input::Refused(base)),
             GroupMsg::Tick => {

@@ -126,7 +126,9 @@ impl Tail {
     pub(super) fn check_append(&self, group: GroupId, records: &[Record]) -> Result<(), AppendError> {
         self.check_alive()?;
         let mut last = self.last();
-        let mut seen = self.state.epoch;
+        // Epochs rise along the log. The newest epoch *seen* may be higher: a new primary hands on what older reigns
+        // wrote. Refusing a stale primary is the machine's business (rule 5).
+        let mut seen = self.slots.back().map_or(self.base_epoch, |slot| slot.record.epoch());
         for record in records {
             if record.group() != group {
                 return Err(AppendError::WrongGroup(record.group()));
