@@ -121,6 +121,11 @@ impl Backend {
         let mut last = None;
         for target in targets {
             let moved = live.runtime.move_group(found.group, target, reason, catch_up).await;
+            // Somebody was quicker: what was ordered is so.
+            let moved = match moved {
+                Err(e) if e.code == "already-there" => Ok(onemec_runtime::exec::body::MoveTimes::default()),
+                moved => moved,
+            };
             let result = self.move_result_of(live, found.group, order.reason, (found.primary, target), begun_ms, &moved);
             if moved.is_ok() {
                 return Ok(result);
