@@ -25,6 +25,8 @@ use crate::transport::{Lane, Message, Replier};
 const WAIT_APPLY: Duration = Duration::from_millis(20);
 /// Operations up to this length travel on a lane; longer ones get a stream of their own.
 const LANE_BYTES_MAX: usize = 64 << 10;
+/// How often an operation that was withdrawn is tried again for its client.
+const AGAIN_MAX: u32 = 8;
 /// A command of the directory may take so long.
 const PROPOSE_MAX: Duration = Duration::from_secs(3);
 
@@ -51,12 +53,21 @@ impl Runtime {
         Some((c.group, Known { primary: p.primary.node, epoch: p.epoch }))
     }
 
-    /// Runs an ask to its end.
-    async fn call(&self, context: ContextId, ask: Ask, options: CallOptions) -> Result<Answer, CallError> {
+    /// Runs an ask to its end. `sent_at`: the epoch as the node that sent it here knows it; what this node knows of older
+    /// ones is out of date (rule 11: only towards a higher epoch).
+    async fn call(
+        &self,
+        context: ContextId,
+        ask: Ask,
+        options: CallOptions,
+        sent_at: Option<Epoch>,
+    ) -> Result<Answer, CallError> {
         let deadline = self.deadline(&options);
         let permit = self.permit(&ask).await?;
         let mut permit = Some(permit);
-        let mut tried = Tried { hops: options.hops, ..Tried::default() };
+        let mut again = 0;
+        let refused_at = sent_at.and_then(|e| e.0.checked_sub(1)).map(Epoch);
+        let mut tried = Tried { hops: options.hops, refused_at, ..Tried::default() };
         let repeatable = matches!(&ask, Ask::Write { repeat: Some(_), .. } | Ask::Read { .. });
         loop {
             if self.left(deadline).is_zero() {
@@ -90,6 +101,15 @@ impl Runtime {
             };
             match reply {
                 WriteReply::Answer(answer) => return Ok(answer),
+                // It was not and never will be applied: the node that the client asked tries again a few times, so that a
+                // client sees nothing of a group that changes its primary.
+                WriteReply::NotApplied { retry_after, .. }
+                    if options.hops == 0 && again < AGAIN_MAX && self.left(deadline) > retry_after * 2 =>
+                {
+                    again += 1;
+                    self.wait_apply(retry_after).await;
+                    tried = Tried { hops: options.hops, refused_at, ..Tried::default() };
+                }
                 WriteReply::NotApplied { reason, retry_after } => {
                     return Err(CallError::NotApplied { reason, retry_after });
                 }
@@ -100,10 +120,13 @@ impl Runtime {
                         return Err(CallError::Unknown { reason });
                     }
                     self.wait_apply(WAIT_APPLY).await;
-                    tried = Tried { hops: options.hops, ..Tried::default() };
+                    tried = Tried { hops: options.hops, refused_at, ..Tried::default() };
                 }
                 WriteReply::NotHere { epoch, .. } => {
-                    tried.refused_at = Some(tried.refused_at.unwrap_or_default().max(epoch).max(at.epoch));
+                    // Either that node is ahead of us: then its epoch is the least that will do; or it has not heard of the
+                    // reign that we sent it for: then only a later one will.
+                    let below = if epoch > at.epoch { Epoch(epoch.0 - 1) } else { at.epoch };
+                    tried.refused_at = Some(tried.refused_at.unwrap_or_default().max(below));
                 }
                 WriteReply::NotFound if tried.read => return Err(self.gone(context)),
                 WriteReply::NotFound => tried.refused_at = Some(at.epoch),
@@ -290,13 +313,13 @@ impl Runtime {
         let runtime = self.clone();
         tokio::spawn(async move {
             let end = match body {
-                CallBody::Write { context, hops, repeat, .. } => {
+                CallBody::Write { context, epoch, hops, repeat } => {
                     let options = CallOptions { deadline: left, repeat: repeat.clone(), hops };
-                    from_result(runtime.call(context, Ask::Write { op, repeat }, options).await)
+                    from_result(runtime.call(context, Ask::Write { op, repeat }, options, Some(epoch)).await)
                 }
-                CallBody::Read { context, hops, .. } => {
+                CallBody::Read { context, epoch, hops } => {
                     let options = CallOptions { deadline: left, repeat: None, hops };
-                    from_result(runtime.call(context, Ask::Read { op }, options).await)
+                    from_result(runtime.call(context, Ask::Read { op }, options, Some(epoch)).await)
                 }
                 CallBody::CreateIn { group, spec, repeat } => {
                     let made = runtime.create_in(group, spec, op, repeat, deadline).await;
@@ -561,9 +584,9 @@ impl Contexts for Runtime {
     }
     fn write(&self, context: ContextId, op: Op, options: CallOptions) -> BoxFuture<'_, Result<Answer, CallError>> {
         let repeat = options.repeat.clone();
-        Box::pin(self.call(context, Ask::Write { op, repeat }, options))
+        Box::pin(self.call(context, Ask::Write { op, repeat }, options, None))
     }
     fn read(&self, context: ContextId, op: Op, options: CallOptions) -> BoxFuture<'_, Result<Answer, CallError>> {
-        Box::pin(self.call(context, Ask::Read { op }, options))
+        Box::pin(self.call(context, Ask::Read { op }, options, None))
     }
 }
