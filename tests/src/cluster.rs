@@ -1,0 +1,345 @@
+//! A cluster of child processes on free ports of the loopback interface.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use onemec_device::Endpoint;
+use onemec_node::admin::AdminClient;
+use onemec_node::admin::types::{Ae, Directory, MoveOrder, MoveReason, MoveResult, Placement};
+use onemec_node::node::AUDIT_FILE;
+use onemec_node::topology::{self, PortBase, Topology, with_ports};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::wait::until;
+
+/// Lines of each log that are shown when a test fails.
+const TAIL_LINES: usize = 12;
+/// A busy port makes a node end at its start: then other ports are tried.
+const STARTS_MAX: u32 = 5;
+/// Ports below those that the kernel gives to outgoing connections, so that a killed node finds its own free again.
+const PORTS: std::ops::Range<u16> = 10_000..31_000;
+/// Ports of one node and of one cluster (as `with_ports` counts them).
+const PORTS_PER_NODE: usize = 10;
+
+/// Running nodes. Dropping it kills them; if the test failed, the run folder stays and the ends of the logs are shown.
+pub struct Cluster {
+    topology: Topology,
+    file: PathBuf,
+    dir: Option<TempDir>,
+    children: BTreeMap<String, Child>,
+    kills: u64,
+    /// Zero of all times of the history.
+    pub origin: Instant,
+    _turn: OwnedMutexGuard<()>,
+}
+
+/// Clusters of one test program run one after another: three nodes and their writers are enough for a small machine.
+fn turn() -> Arc<Mutex<()>> {
+    static TURN: OnceLock<Arc<Mutex<()>>> = OnceLock::new();
+    TURN.get_or_init(Arc::default).clone()
+}
+
+/// The program: `ONEMEC_BIN`, or the one that cargo builds beside this test.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        if let Some(given) = std::env::var_os("ONEMEC_BIN") {
+            return given.into();
+        }
+        let me = std::env::current_exe().unwrap();
+        let profile = me.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--package", "onemec-node", "--bin", "onemec"]);
+        build.args(["--target-dir"]).arg(profile.parent().unwrap());
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "the program `onemec` does not build");
+        profile.join("onemec")
+    })
+}
+
+impl Cluster {
+    /// One cloud node and two edge hosts, ready.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with a topology that `change` has changed.
+    pub async fn start_with(change: impl Fn(&mut Topology)) -> Self {
+        let turn = turn().lock_owned().await;
+        let mut sample = topology::parse(include_str!("../../cluster-configs/local-3.toml")).unwrap();
+        sample.observability.audit = true;
+        change(&mut sample);
+        let mut cluster = Self {
+            topology: sample.clone(),
+            file: PathBuf::new(),
+            dir: None,
+            children: BTreeMap::new(),
+            kills: 0,
+            origin: Instant::now(),
+            _turn: turn,
+        };
+        for _ in 0..STARTS_MAX {
+            cluster.topology = with_ports(sample.clone(), PortBase::From(free_ports(sample.node.len()))).unwrap();
+            let dir = tempfile::Builder::new().prefix("onemec-tests-").tempdir().unwrap();
+            cluster.file = dir.path().join("topology.toml");
+            std::fs::write(&cluster.file, toml::to_string(&cluster.topology).unwrap()).unwrap();
+            cluster.dir = Some(dir);
+            for name in cluster.names() {
+                cluster.spawn(&name);
+            }
+            let mut taken = false;
+            for name in cluster.names() {
+                taken |= !cluster.is_ready(&name).await;
+            }
+            if !taken {
+                return cluster;
+            }
+            for name in cluster.names() {
+                cluster.end(&name);
+            }
+        }
+        panic!("no cluster after {STARTS_MAX} attempts; the last logs:\n{}", cluster.tails());
+    }
+
+    /// The topology that runs.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// How many nodes were killed.
+    pub fn kills(&self) -> u64 {
+        self.kills
+    }
+
+    /// Names of the nodes.
+    pub fn names(&self) -> Vec<String> {
+        self.topology.node.iter().map(|n| n.name.clone()).collect()
+    }
+
+    /// The door of a node.
+    pub fn door(&self, name: &str) -> Endpoint {
+        self.topology.node(name).unwrap().poa().parse().unwrap()
+    }
+
+    /// The doors of all nodes, the given one first.
+    pub fn doors(&self, first: &str) -> Vec<Endpoint> {
+        let others = self.topology.node.iter().filter(|n| n.name != first).map(|n| self.door(&n.name));
+        std::iter::once(self.door(first)).chain(others).collect()
+    }
+
+    /// The admin API of a node.
+    pub fn admin(&self, name: &str) -> AdminClient {
+        self.admin_within(name, Duration::from_secs(30))
+    }
+
+    fn admin_within(&self, name: &str, timeout: Duration) -> AdminClient {
+        let a = self.topology.node(name).unwrap().admin_listen;
+        AdminClient::new(Endpoint { tls: false, host: a.ip().to_string(), port: a.port() }, timeout)
+    }
+
+    /// The audit log of a node.
+    pub fn audit_file(&self, name: &str) -> PathBuf {
+        self.path().join(name).join(AUDIT_FILE)
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.as_ref().unwrap().path()
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.path().join(format!("{name}.log"))
+    }
+
+    /// Starts a node that does not run, with the data that it has. Its process ends with this thread.
+    pub fn spawn(&mut self, name: &str) {
+        let open = || File::options().create(true).append(true).open(self.log(name)).unwrap();
+        let child = Command::new(program())
+            .arg("node")
+            .arg(&self.file)
+            .args(["--name", name, "--dir"])
+            .arg(self.path())
+            .args(["--die-with", &std::process::id().to_string()])
+            .stdin(Stdio::null())
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{}: {e}", program().display()));
+        assert!(self.children.insert(name.into(), child).is_none(), "{name} runs already");
+    }
+
+    /// Waits for a node. False if its process ended.
+    async fn is_ready(&mut self, name: &str) -> bool {
+        let admin = self.admin_within(name, Duration::from_secs(2));
+        let child = self.children.get_mut(name).unwrap();
+        until(&format!("{name} is ready"), async || {
+            if child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            admin.health().await.ok().filter(|h| h.ready).map(|_| true)
+        })
+        .await
+    }
+
+    /// Waits until a node serves.
+    pub async fn ready(&mut self, name: &str) {
+        assert!(self.is_ready(name).await, "{name} has ended by itself");
+    }
+
+    /// SIGKILL; returns once the process is gone.
+    pub fn kill(&mut self, name: &str) {
+        self.kills += 1;
+        self.end(name);
+    }
+
+    fn end(&mut self, name: &str) {
+        if let Some(mut child) = self.children.remove(name) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGKILL to all before the first of them is waited for.
+    pub fn kill_all(&mut self) {
+        for child in self.children.values_mut() {
+            child.kill().unwrap();
+        }
+        for name in self.names() {
+            self.kill(&name);
+        }
+    }
+
+    /// Starts a killed node again and waits for it.
+    pub async fn restart(&mut self, name: &str) {
+        self.spawn(name);
+        self.ready(name).await;
+    }
+
+    /// SIGSTOP: the process exists, holds its sockets, and does nothing.
+    pub fn stop(&self, name: &str) {
+        self.signal(name, Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn cont(&self, name: &str) {
+        self.signal(name, Signal::CONT);
+    }
+
+    fn signal(&self, name: &str, signal: Signal) {
+        let pid = Pid::from_child(&self.children[name]);
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// No process has ended by itself.
+    pub fn assert_all_run(&mut self) {
+        for (name, child) in &mut self.children {
+            assert!(child.try_wait().unwrap().is_none(), "{name} has ended by itself");
+        }
+    }
+
+    /// The directory as the node sees it, `None` if it does not answer.
+    pub async fn directory(&self, at: &str) -> Option<Directory> {
+        self.admin_within(at, Duration::from_secs(2)).directory().await.ok()
+    }
+
+    /// The directory's leader, as a majority of all nodes sees it.
+    pub async fn directory_leader(&self) -> String {
+        until("a leader of the directory", async || {
+            let mut votes: BTreeMap<String, usize> = BTreeMap::new();
+            for name in self.names() {
+                let status = self.admin_within(&name, Duration::from_secs(2)).status().await;
+                if let Some(leader) = status.ok().and_then(|s| s.directory_leader) {
+                    *votes.entry(leader).or_default() += 1;
+                }
+            }
+            votes.into_iter().find(|(_, n)| *n > self.topology.node.len() / 2).map(|(leader, _)| leader)
+        })
+        .await
+    }
+
+    /// Where the group of an AE is, as `at` sees it.
+    pub async fn placement(&self, at: &str, ae: &str) -> Option<Placement> {
+        self.directory(at).await?.groups.into_iter().find(|g| g.aes.iter().any(|a| a == ae))
+    }
+
+    /// Waits until the group of an AE is as it should be.
+    pub async fn placed(&self, at: &str, ae: &str, what: &str, is: impl Fn(&Placement) -> bool) -> Placement {
+        until(&format!("{ae}: {what}"), async || self.placement(at, ae).await.filter(&is)).await
+    }
+
+    /// Waits until an AE has at least two replicas in sync, so that it may lose one.
+    pub async fn replicated(&self, at: &str, ae: &str) -> Placement {
+        self.placed(at, ae, "two replicas in sync", |p| p.in_sync.len() >= 2 && p.primary.is_some()).await
+    }
+
+    /// One AE as `at` sees it.
+    pub async fn ae(&self, at: &str, ae: &str) -> Ae {
+        self.admin(at).ae(ae).await.unwrap()
+    }
+
+    /// Moves an AE.
+    pub async fn move_to(&self, at: &str, ae: &str, to: &str) -> MoveResult {
+        let result = self.admin(at).order_move(&order(ae, to)).await;
+        let result = result.unwrap_or_else(|e| panic!("move of {ae} to {to}: {e}"));
+        assert_eq!(result.state, "done", "move of {ae} to {to}: {} {}", result.code, result.text);
+        result
+    }
+
+    fn tails(&self) -> String {
+        let mut out = String::new();
+        for name in self.names() {
+            let text = std::fs::read_to_string(self.log(&name)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let tail = lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n");
+            out.push_str(&format!("--- {name}\n{tail}\n"));
+        }
+        out
+    }
+}
+
+/// An operator's order.
+pub fn order(ae: &str, to: &str) -> MoveOrder {
+    MoveOrder { ae: ae.into(), to: Some(to.into()), reason: MoveReason::Operator, deadline_ms: 10_000 }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in self.children.values_mut() {
+            // A stopped process dies of SIGKILL as well.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() && self.dir.is_some() {
+            eprintln!("{}", self.tails());
+            if let Some(dir) = self.dir.take() {
+                eprintln!("run folder kept: {}", dir.keep().display());
+            }
+        }
+    }
+}
+
+/// The first of so many ports that are free now.
+fn free_ports(nodes: usize) -> u16 {
+    let span = u16::try_from(nodes * PORTS_PER_NODE).unwrap();
+    let spread = u32::try_from(PORTS.len()).unwrap() / u32::from(span);
+    // Test programs beside this one begin elsewhere.
+    let mut slot = std::process::id().wrapping_mul(7919) % spread;
+    loop {
+        slot = (slot + 1) % spread;
+        let base = PORTS.start + u16::try_from(slot).unwrap() * span;
+        let free = |port: u16| {
+            std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok()
+        };
+        if (0..span).all(|i| free(base + i)) {
+            return base;
+        }
+    }
+}

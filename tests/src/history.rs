@@ -1,0 +1,99 @@
+//! After a run: reads everything back through the IN-CSE, gathers the nodes' audit logs, and asks the history checker
+//! (`onemec_node::demo::checker`), which has planted violations of its own.
+
+use std::time::Duration;
+
+use onemec_node::demo::checker::{Evidence, History, Verdict, check};
+use serde_json::Value;
+
+use crate::client::{Ask, Client, reading_of};
+use crate::cluster::Cluster;
+use crate::wait::until;
+use crate::writer::{Device, Written};
+
+/// Instances per request.
+const PAGE: usize = 500;
+
+/// Numbers of the readings in a device's container, as `at` gives them, in the container's order (state tags).
+pub async fn read_back(cluster: &Cluster, at: &str, device: &Device) -> Vec<u64> {
+    let mut client = Client::new(cluster.door(at), &device.ae_id);
+    let mut all: Vec<(u64, u64)> = Vec::new();
+    let mut offset = 1;
+    loop {
+        let path = format!("{}?rcn=8&ty=4&lim={PAGE}&ofst={offset}", device.container);
+        let page = until(&format!("{} is read back at {at}", device.name), async || {
+            let answer = client.send(&Ask::retrieve(&path)).await.ok()?;
+            answer.status.is_success().then_some(answer)
+        })
+        .await;
+        let body: Value = serde_json::from_slice(&page.body).unwrap_or_default();
+        let mut found = Vec::new();
+        instances(&body, &mut found);
+        let count = found.len();
+        all.extend(found);
+        if count < PAGE {
+            break;
+        }
+        offset += count;
+    }
+    // The state tag of an instance is its container's counter: the order of creation.
+    all.sort_unstable();
+    all.into_iter().map(|(_, number)| number).collect()
+}
+
+fn instances(value: &Value, out: &mut Vec<(u64, u64)>) {
+    let Value::Object(map) = value else { return };
+    for (key, value) in map {
+        match (key.as_str(), value) {
+            ("m2m:cin", Value::Array(list)) => out.extend(list.iter().map(tagged)),
+            ("m2m:cin", one) => out.push(tagged(one)),
+            (_, nested) => instances(nested, out),
+        }
+    }
+}
+
+fn tagged(instance: &Value) -> (u64, u64) {
+    let number = reading_of(instance).unwrap_or_else(|| panic!("an instance that no writer wrote: {instance}"));
+    (instance["st"].as_u64().expect("an instance has a state tag"), number)
+}
+
+/// Checks a run on which every node runs again: nothing lost, doubled, out of order; one primary per epoch; one registrar.
+///
+/// # Panics
+/// If an invariant is broken.
+pub async fn verify(cluster: &Cluster, written: &[Written]) -> Verdict {
+    let in_cse = cluster.topology().in_cse().unwrap().name.clone();
+    let mut evidence = Evidence { torn_lines_allowed: cluster.kills(), ..Evidence::default() };
+    for one in written {
+        let read_back = read_back(cluster, &in_cse, &one.device).await;
+        evidence.histories.push(History { device: one.device.name.clone(), events: one.events.clone(), read_back });
+    }
+    evidence.views.push(until("a view of the directory", async || cluster.directory(&in_cse).await).await);
+    for name in cluster.names() {
+        let (lines, torn) = onemec_node::demo::evidence::audit_file(&cluster.audit_file(&name)).unwrap();
+        evidence.logs.extend(lines);
+        evidence.torn_lines += torn;
+        evidence.nodes.push(name.clone());
+        let at_home = until(&format!("AEs of {name}"), async || cluster.admin(&name).aes(Some(&name)).await.ok()).await;
+        evidence.registrars.insert(name, at_home.into_iter().map(|a| a.ae_id).collect());
+    }
+    let verdict = check(&evidence);
+    assert!(verdict.is_clean(), "invariants are broken: {:#?}", verdict.violations);
+    assert!(verdict.acknowledged > 0, "nothing was written, so nothing was shown");
+    verdict
+}
+
+/// Prints what a run measured; tests assert no times.
+pub fn report(test: &str, written: &[Written], verdict: &Verdict) {
+    let gap = written.iter().map(Written::longest_gap).max().unwrap_or(Duration::ZERO);
+    println!(
+        "{test}: {} acknowledged, {} unknown, {} refused, lost {}, doubled {}, out of order {}; longest gap {} ms",
+        verdict.acknowledged,
+        verdict.unknown,
+        verdict.refused,
+        verdict.lost,
+        verdict.doubled,
+        verdict.out_of_order,
+        gap.as_millis()
+    );
+}
