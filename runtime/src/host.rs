@@ -16,6 +16,7 @@ use crate::directory::{Boot, DirectoryHandle, DirectoryOptions, DirectoryService
 use crate::exec::clock::Clock;
 use crate::exec::{ExecOptions, Parts, Runtime};
 use crate::lease::{LeaseHandle, LeaseService};
+use crate::membership::{Capabilities, MembershipHandle, MembershipOptions, MembershipService};
 use crate::pki::Pki;
 use crate::port::Port;
 use crate::store::append::Drive;
@@ -56,6 +57,8 @@ pub struct HostOptions {
     pub audit: Option<PathBuf>,
     /// What others should know of it.
     pub info: BTreeMap<String, String>,
+    /// What it can do, for the live half of the federation registry.
+    pub capabilities: Capabilities,
     /// Certificate and trust.
     pub pki: Pki,
 }
@@ -96,6 +99,7 @@ pub struct Host {
     /// The audit log.
     pub audit: Option<Arc<Audit>>,
     leases: LeaseService,
+    membership: MembershipService,
     directory: DirectoryService,
     store: Arc<Store>,
     io: Option<tokio::runtime::Runtime>,
@@ -104,8 +108,22 @@ pub struct Host {
 impl Host {
     /// Starts everything and reports the node as up. Nothing is served before [`Runtime::begin`].
     pub async fn start(options: HostOptions) -> Result<Self, HostError> {
-        let HostOptions { node, name, data_dir, listen, peers, voters, cluster, lease, profile, exec, audit, info, pki } =
-            options;
+        let HostOptions {
+            node,
+            name,
+            data_dir,
+            listen,
+            peers,
+            voters,
+            cluster,
+            lease,
+            profile,
+            exec,
+            audit,
+            info,
+            capabilities,
+            pki,
+        } = options;
         let (store, member, store_id, former_is_gone) = open_store(&data_dir, node, cluster.generation).await?;
         let clock = Clock::default();
         let audit = audit
@@ -125,9 +143,11 @@ impl Host {
             let _io = io.enter();
             Transport::start(net_options, &pki)?
         };
+        let peers_known = peers.keys().copied().collect();
         for (peer, addresses) in peers {
             transport.set_peer(peer, addresses);
         }
+        let seeds: BTreeSet<NodeId> = peers_known;
         let port = Port::new(transport.clone());
         let raft_dir = data_dir.join("raft");
         let (_, opened) =
@@ -145,7 +165,12 @@ impl Host {
             .await
             .map_err(|e| HostError::Directory(e.to_string()))?;
         let handle = directory.handle();
-        let leases = LeaseService::start(port, handle.clone(), member, lease)?;
+        let leases = LeaseService::start(port.clone(), handle.clone(), member, lease)?;
+        let cluster_name = cluster.id.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let gossip = MembershipOptions::new(cluster_name, seeds);
+        let membership = MembershipService::start(port, Some(handle.clone()), member, capabilities, gossip)
+            .await
+            .map_err(|e| HostError::Other(e.to_string()))?;
         let boot = Boot { member, store: store_id, info, former_is_gone };
         handle.node_up(&boot, UP_MAX).await?;
         let tree = Arc::new(Tree::default());
@@ -162,12 +187,17 @@ impl Host {
         };
         let runtime = Runtime::new(parts, exec).await.map_err(HostError::Other)?;
         let lease = leases.handle();
-        Ok(Self { runtime, transport, member, lease, audit, leases, directory, store, io: Some(io) })
+        Ok(Self { runtime, transport, member, lease, audit, leases, membership, directory, store, io: Some(io) })
     }
 
     /// The directory.
     pub fn directory(&self) -> DirectoryHandle {
         self.directory.handle()
+    }
+
+    /// What is known about all nodes by gossip.
+    pub fn membership(&self) -> MembershipHandle {
+        self.membership.handle()
     }
 
     /// Ends when the directory has declared this boot dead: the node must begin anew.

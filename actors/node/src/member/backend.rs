@@ -12,6 +12,7 @@ use onemec_runtime::audit::Audit;
 use onemec_runtime::exec::Runtime;
 use onemec_runtime::host::Host;
 use onemec_runtime::lease::LeaseHandle;
+use onemec_runtime::membership::MembershipHandle;
 use onemec_wire::{GroupId, NodeId};
 use parking_lot::{Mutex, RwLock};
 
@@ -35,6 +36,7 @@ const FAILED_LISTED_MAX: usize = 100;
 pub(super) struct Live {
     pub(super) runtime: Runtime,
     pub(super) lease: LeaseHandle,
+    pub(super) gossip: MembershipHandle,
     pub(super) audit: Option<Arc<Audit>>,
     pub(super) cse: Cse,
 }
@@ -71,7 +73,13 @@ impl Backend {
     }
 
     pub(super) fn attach(&self, host: &Host, cse: Cse) {
-        let live = Live { runtime: host.runtime.clone(), lease: host.lease.clone(), audit: host.audit.clone(), cse };
+        let live = Live {
+            runtime: host.runtime.clone(),
+            lease: host.lease.clone(),
+            gossip: host.membership(),
+            audit: host.audit.clone(),
+            cse,
+        };
         *self.live.write() = Some(Arc::new(live));
     }
 

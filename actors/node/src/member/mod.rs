@@ -20,6 +20,7 @@ use onemec_cse::{AuthMode, Cse, CseIndex, CseOptions, CseParts, NotifyHandler, P
 use onemec_onem2m::CseIdentity;
 use onemec_runtime::exec::{Actors, ExecOptions, GroupLimits};
 use onemec_runtime::host::{Host, HostOptions};
+use onemec_runtime::membership::{Capabilities, Energy, Location};
 use onemec_runtime::pki::{ClientAuth, Pki, Want};
 use onemec_runtime::transport::Profile;
 use onemec_wire::NodeId;
@@ -121,7 +122,7 @@ async fn serve(
     let running = listener.serve(cse.clone()).map_err(failed)?;
     runtime.tree().started("cse");
     runtime.tree().started("cse/http");
-    let steward = steward::start(runtime.clone(), host.audit.clone());
+    let steward = steward::start(runtime.clone(), host.membership(), host.audit.clone());
     backend.waits_for("");
     tracing::info!(node = node.name, poa = node.poa(), "serving");
 
@@ -239,8 +240,32 @@ fn host_options(
             ("admin".to_owned(), node.admin_url()),
             ("cse_id".to_owned(), node.cse_id.clone()),
         ]),
+        capabilities: capabilities(topology, node),
         pki,
     })
+}
+
+/// What the node says of itself to all others (row O01).
+fn capabilities(topology: &Topology, node: &Node) -> Capabilities {
+    let c = &node.capabilities;
+    Capabilities {
+        roles: node.roles.iter().filter_map(|r| serde_json::to_value(r).ok()?.as_str().map(str::to_owned)).collect(),
+        domain: topology.cluster.domain.clone(),
+        location: c.location.map(|l| Location { latitude_deg: l.lat, longitude_deg: l.lon }),
+        cpu_cores: c.cpu_cores,
+        memory_bytes: c.memory_mib << 20,
+        gpus: c.gpus,
+        storage_bytes: c.storage_gib << 30,
+        energy: match c.energy.as_str() {
+            "mains" => Energy::Grid,
+            "solar" => Energy::Renewable,
+            "battery" => Energy::Battery,
+            _ => Energy::Unknown,
+        },
+        apis: c.apis.iter().cloned().collect(),
+        trust: c.trust.iter().cloned().collect(),
+        latency_ms: None,
+    }
 }
 
 fn cse_options(topology: &Topology, node: &Node) -> CseOptions {

@@ -8,24 +8,32 @@ use onemec_core::context::ContextKind;
 use onemec_runtime::audit::Audit;
 use onemec_runtime::directory::Change;
 use onemec_runtime::exec::Runtime;
+use onemec_runtime::membership::{Load, MembershipHandle};
 use onemec_wire::{ContextId, GroupId, NodeId};
 
 /// A node that has just come back may go again: its CSEBase returns after this time.
 const HOME_AFTER: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(500);
+/// Load is said this often; what was said holds for ten seconds.
+const SAY: Duration = Duration::from_secs(2);
 const CATCH_UP: Duration = Duration::from_secs(20);
 
 /// Prefix of the key by which an AE is known at its registrar.
 pub(super) const AE_KEY: &str = "aei:";
 
 /// Starts it.
-pub(super) fn start(runtime: Runtime, audit: Option<Arc<Audit>>) -> tokio::task::JoinHandle<()> {
+pub(super) fn start(
+    runtime: Runtime,
+    gossip: MembershipHandle,
+    audit: Option<Arc<Audit>>,
+) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let mut feed = runtime.directory().changes();
         let mut registrar = HashMap::new();
         let mut strangers: HashMap<GroupId, std::time::Instant> = HashMap::new();
         note_registrar(&runtime, audit.as_deref(), &mut registrar);
         let mut look = tokio::time::interval(LOOK);
+        let mut say = tokio::time::interval(SAY);
         loop {
             tokio::select! {
                 change = feed.next() => match change {
@@ -35,9 +43,36 @@ pub(super) fn start(runtime: Runtime, audit: Option<Arc<Audit>>) -> tokio::task:
                     }
                 },
                 _ = look.tick() => send_home(&runtime, &mut strangers).await,
+                _ = say.tick() => gossip.set_load(load(&runtime)).await,
             }
         }
     })
+}
+
+/// How busy this machine and this node are.
+fn load(runtime: &Runtime) -> Load {
+    let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+    let busy = std::fs::read_to_string("/proc/loadavg")
+        .ok()
+        .and_then(|t| t.split_whitespace().next()?.parse::<f64>().ok())
+        .map_or(0.0, |l| (l / cores).clamp(0.0, 1.0));
+    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|t| memory_in_use(&t)).unwrap_or(0.0);
+    let me = runtime.member().node;
+    let contexts = {
+        let directory = runtime.directory().read();
+        directory.groups().filter(|(_, p)| p.primary.node == me).map(|(_, p)| p.contexts.len() as u64).sum()
+    };
+    Load { cpu: busy, memory, contexts, battery: None }
+}
+
+/// Share of the memory in use, from /proc/meminfo.
+fn memory_in_use(text: &str) -> Option<f64> {
+    let of = |name: &str| {
+        let line = text.lines().find(|l| l.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<f64>().ok()
+    };
+    let (total, free) = (of("MemTotal:")?, of("MemAvailable:")?);
+    (total > 0.0).then(|| ((total - free) / total).clamp(0.0, 1.0))
 }
 
 /// Writes a line for every AE whose home this node has become.

@@ -8,6 +8,8 @@ use onemec_core::directory::{Command, ContextEntry};
 use onemec_core::place;
 use onemec_mobility::candidates::{Location, Policy, TargetFacts, Wanted, rank};
 use onemec_runtime::exec::group::GroupStatus;
+use onemec_runtime::lease::boottime;
+use onemec_runtime::membership::Heard;
 use onemec_wire::{ContextId, GroupId, NodeId};
 
 use super::backend::{Backend, Live, aes_at};
@@ -126,10 +128,20 @@ pub(super) fn targets(backend: &Backend, live: &Live, current: NodeId, home: Nod
     Targets { policy: ranking.policy, best: best.collect(), excluded: excluded.collect() }
 }
 
+/// What gossip last said of a node.
+fn heard(live: &Live, node: NodeId) -> Option<Heard> {
+    live.gossip.heard().into_iter().find(|h| h.node == node)
+}
+
+fn age_ms(heard: &Heard) -> u64 {
+    u64::try_from(boottime().since(heard.heard).as_millis()).unwrap_or(u64::MAX)
+}
+
 fn facts_of(backend: &Backend, live: &Live, node: &crate::topology::Node, group: Option<GroupId>) -> TargetFacts {
     let id = NodeId(node.id);
     let most = u64::from(backend.topology.limits.aes_max);
     let aes = aes_at(live, id);
+    let heard = heard(live, id);
     let directory = live.runtime.directory().read();
     let in_sync = group.and_then(|g| directory.group(g)).is_some_and(|p| p.in_sync.iter().any(|m| m.node == id));
     let c = &node.capabilities;
@@ -146,13 +158,12 @@ fn facts_of(backend: &Backend, live: &Live, node: &crate::topology::Node, group:
             ("memory_mib".to_owned(), c.memory_mib as f64),
             ("storage_gib".to_owned(), c.storage_gib as f64),
         ]),
-        load: aes as f64 / most.max(1) as f64,
+        load: (aes as f64 / most.max(1) as f64).max(heard.as_ref().map_or(0.0, |h| h.facts.load.cpu)),
         location: c.location.map(|l| Location { lat: l.lat, lon: l.lon }),
         trust: c.trust.iter().cloned().collect(),
         domain: backend.topology.cluster.domain.clone(),
-        // The directory and the topology are read here and now.
-        age_ms: 0,
-        valid_ms: 1_000,
+        age_ms: heard.as_ref().map_or(u64::MAX, age_ms),
+        valid_ms: heard.as_ref().map_or(0, |h| h.facts.valid_ms),
         has_replica: in_sync,
         aes,
         aes_max: most,
@@ -254,6 +265,7 @@ pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
 fn member(backend: &Backend, live: &Live, node: &crate::topology::Node) -> Member {
     let id = NodeId(node.id);
     let aes = aes_at(live, id);
+    let heard = heard(live, id);
     let directory = live.runtime.directory().read();
     let known = directory.node(id);
     let state = match known {
@@ -271,8 +283,8 @@ fn member(backend: &Backend, live: &Live, node: &crate::topology::Node) -> Membe
         poa: node.poa(),
         admin: node.admin_url(),
         aes,
-        load: aes as f64 / f64::from(backend.topology.limits.aes_max.max(1)),
-        seen_ms_ago: 0,
+        load: heard.as_ref().map_or(0.0, |h| h.facts.load.cpu),
+        seen_ms_ago: heard.as_ref().map_or(0, age_ms),
     }
 }
 
