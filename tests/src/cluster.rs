@@ -285,12 +285,20 @@ impl Cluster {
         self.admin(at).ae(ae).await.unwrap()
     }
 
-    /// Moves an AE.
+    /// Moves an AE. An order that comes right after another move may find a node that has not heard of that one yet: it is
+    /// given again.
     pub async fn move_to(&self, at: &str, ae: &str, to: &str) -> MoveResult {
-        let result = self.admin(at).order_move(&order(ae, to)).await;
-        let result = result.unwrap_or_else(|e| panic!("move of {ae} to {to}: {e}"));
-        assert_eq!(result.state, "done", "move of {ae} to {to}: {} {}", result.code, result.text);
-        result
+        until(&format!("move of {ae} to {to}"), async || {
+            let result = self.admin(at).order_move(&order(ae, to)).await;
+            let result = result.unwrap_or_else(|e| panic!("move of {ae} to {to}: {e}"));
+            if result.code == "not-primary" {
+                println!("move of {ae} to {to}: {} {}: {}", result.state, result.code, result.text);
+                return None;
+            }
+            assert_eq!(result.state, "done", "move of {ae} to {to}: {} {}", result.code, result.text);
+            Some(result)
+        })
+        .await
     }
 
     fn tails(&self) -> String {
@@ -336,7 +344,8 @@ fn free_ports(nodes: usize) -> u16 {
         slot = (slot + 1) % spread;
         let base = PORTS.start + u16::try_from(slot).unwrap() * span;
         let free = |port: u16| {
-            std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok()
+            std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
+                && std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok()
         };
         if (0..span).all(|i| free(base + i)) {
             return base;

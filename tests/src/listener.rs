@@ -43,7 +43,9 @@ impl Listener {
                 tokio::spawn(async move {
                     let service = service_fn(move |r| answer(kept.clone(), r));
                     // A connection that breaks is the sender's business: it sends again.
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });

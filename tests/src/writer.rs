@@ -80,7 +80,8 @@ impl Writer {
         let fresh = |e: &&Event| e.outcome == Outcome::Acknowledged && e.invoked_us >= since;
         until(&format!("{} writes {n} readings", self.device.name), async || {
             assert!(!self.task.is_finished(), "the writer has ended");
-            (self.sink.events().iter().rev().take_while(|e| e.invoked_us >= since).filter(fresh).count() >= n).then_some(())
+            (self.sink.events().iter().rev().take_while(|e| e.invoked_us >= since).filter(fresh).count() >= n)
+                .then_some(())
         })
         .await;
     }
@@ -120,7 +121,13 @@ pub fn repeat_until(more: Duration) -> u128 {
     (SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + more).as_millis()
 }
 
-async fn run(device: Device, doors: Vec<Endpoint>, sink: Arc<MemorySink>, stop: watch::Receiver<bool>, origin: Instant) {
+async fn run(
+    device: Device,
+    doors: Vec<Endpoint>,
+    sink: Arc<MemorySink>,
+    stop: watch::Receiver<bool>,
+    origin: Instant,
+) {
     let mut clients: Vec<Client> = doors.into_iter().map(|d| Client::new(d, &device.ae_id)).collect();
     clients.iter_mut().for_each(|c| c.patience = ATTEMPT);
     let (mut at, mut number) = (0, 0);

@@ -224,10 +224,9 @@ async fn drain_empties_a_host() {
     let admin = cluster.admin("cloud");
     let order = DrainOrder { node: "edge1".into(), to: None };
     let begun = admin.drain(&order).await.unwrap();
-    let ended = until("the drain ends", async || {
-        admin.drain_progress(begun.id).await.ok().filter(|d| d.state != "running")
-    })
-    .await;
+    let ended =
+        until("the drain ends", async || admin.drain_progress(begun.id).await.ok().filter(|d| d.state != "running"))
+            .await;
     assert_eq!((ended.state.as_str(), ended.moved, ended.failed.len()), ("done", DEVICES as u64, 0), "{ended:?}");
     assert_eq!(admin.aes(Some("edge1")).await.unwrap(), []);
     let late = Client::new(cluster.door("edge1"), "Clate").ask(&registration("late")).await;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use onemec_core::context::{
-    Answer, BoxFuture, CallError, CallOptions, ContextKind, Contexts, CreateError, Key, NewContext, Op, Place, RepeatKey,
+    Answer, BoxFuture, CallError, CallOptions, ContextKind, Contexts, CreateError, Key, NewContext, Op, Place,
+    RepeatKey,
 };
 use onemec_core::contexts::REPEAT_WINDOW_MS_MAX;
 use onemec_core::directory::{Command, CommandOutcome, ContextSpec, Refusal};
@@ -76,9 +77,7 @@ impl Runtime {
             let known = self.known(context);
             let next = route::next(self.inner.parts.member.node, known.map(|(_, k)| k), tried);
             let (reply, at) = match (next, known) {
-                (Next::Here, Some((group, k))) => {
-                    (self.ask_here(group, context, &ask, deadline, &mut permit).await, k)
-                }
+                (Next::Here, Some((group, k))) => (self.ask_here(group, context, &ask, deadline, &mut permit).await, k),
                 (Next::Forward(node), Some((group, k))) => {
                     tried.hops += 1;
                     let reply = self.ask_there(node, group, k.epoch, context, &ask, tried.hops, deadline).await;
@@ -207,7 +206,10 @@ impl Runtime {
         let (reply, answer) = oneshot::channel();
         let received = self.inner.parts.clock.mono();
         self.tell_news(group);
-        self.tell_group(group, GroupMsg::Write(Write { context, create, op, repeat, received, deadline, reply, permit }));
+        self.tell_group(
+            group,
+            GroupMsg::Write(Write { context, create, op, repeat, received, deadline, reply, permit }),
+        );
         match tokio::time::timeout(self.left(deadline), answer).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(_)) => WriteReply::unknown("the group's actor ended"),
@@ -227,9 +229,7 @@ impl Runtime {
         deadline: Mono,
     ) -> WriteReply {
         let (body, op) = match ask {
-            Ask::Write { op, repeat } => {
-                (CallBody::Write { context, epoch, hops, repeat: repeat.clone() }, op.clone())
-            }
+            Ask::Write { op, repeat } => (CallBody::Write { context, epoch, hops, repeat: repeat.clone() }, op.clone()),
             Ask::Read { op } => (CallBody::Read { context, epoch, hops }, op.clone()),
         };
         self.send_call(node, group, &body, op, self.left(deadline)).await.0
@@ -492,8 +492,7 @@ fn read_reply(message: Message, retry: Duration) -> (WriteReply, Option<CallRepl
         return (WriteReply::unknown("an answer that cannot be read"), None);
     };
     let mut parts = message.attachments.into_iter().map(|rope| rope.to_contiguous(&onemec_wire::CopyMeter::default()));
-    let mut answer =
-        || Answer { head: parts.next().unwrap_or_default(), body: parts.next().unwrap_or_default() };
+    let mut answer = || Answer { head: parts.next().unwrap_or_default(), body: parts.next().unwrap_or_default() };
     let end = match &reply {
         CallReply::Answer | CallReply::Created(_) => WriteReply::Answer(answer()),
         CallReply::KeyTaken { .. } => WriteReply::not_applied("a key is taken", retry),

@@ -147,7 +147,9 @@ impl Runtime {
             }
             MoveBody::Manifest { group } => MoveReply::Manifest(self.manifest(group)),
             MoveBody::Admit { contexts, history_bytes, reason, .. } => {
-                let Some(actors) = self.actors() else { return refused(MoveError::new("starting", "the node is starting")) };
+                let Some(actors) = self.actors() else {
+                    return refused(MoveError::new("starting", "the node is starting"));
+                };
                 match actors.admission.admit(&contexts, history_bytes, &reason) {
                     Ok(()) => MoveReply::Admitted,
                     Err((code, reason)) => MoveReply::Refused { code, reason },
@@ -208,8 +210,7 @@ impl Runtime {
         reason: &str,
         catch_up: Duration,
     ) -> Result<MoveTimes, MoveError> {
-        let body =
-            MoveBody::Admit { group, contexts: contexts.to_vec(), history_bytes: 0, reason: reason.into() };
+        let body = MoveBody::Admit { group, contexts: contexts.to_vec(), history_bytes: 0, reason: reason.into() };
         match self.ask_move(target.node, group, &body, ADMIT_MAX).await? {
             MoveReply::Admitted => {}
             MoveReply::Refused { code, reason } => return Err(MoveError { code, reason }),

@@ -78,7 +78,11 @@ impl Service for Replication {
 fn contiguous(rope: Rope) -> Bytes {
     const KEEP_BYTES_MIN: usize = 16 << 10;
     let meter = CopyMeter::default();
-    if rope.chunk_count() == 1 && rope.len() >= KEEP_BYTES_MIN { rope.to_contiguous(&meter) } else { rope.copy_out(&meter) }
+    if rope.chunk_count() == 1 && rope.len() >= KEEP_BYTES_MIN {
+        rope.to_contiguous(&meter)
+    } else {
+        rope.copy_out(&meter)
+    }
 }
 
 impl Service for Calls {

@@ -192,5 +192,4 @@ impl Runtime {
             }
         }
     }
-
 }

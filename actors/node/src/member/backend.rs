@@ -101,7 +101,12 @@ impl Backend {
     fn node_named(&self, name: &str) -> Answer<NodeId> {
         self.topology.node.iter().find(|n| n.name == name).map(|n| NodeId(n.id)).ok_or_else(|| {
             let names = self.topology.names();
-            AdminError::new(404, "no-such-node", format!("there is no node `{name}`"), format!("its nodes are: {names}"))
+            AdminError::new(
+                404,
+                "no-such-node",
+                format!("there is no node `{name}`"),
+                format!("its nodes are: {names}"),
+            )
         })
     }
 
@@ -134,13 +139,16 @@ impl Backend {
                 Err(e) if e.code == "already-there" => Ok(onemec_runtime::exec::body::MoveTimes::default()),
                 moved => moved,
             };
-            let result = self.move_result_of(live, found.group, order.reason, (found.primary, target), begun_ms, &moved);
+            let result =
+                self.move_result_of(live, found.group, order.reason, (found.primary, target), begun_ms, &moved);
             if moved.is_ok() {
                 return Ok(result);
             }
             last = Some(result);
         }
-        last.ok_or_else(|| AdminError::new(409, "no-candidate", "no node can take it", "look at `onemec candidates AE`"))
+        last.ok_or_else(|| {
+            AdminError::new(409, "no-candidate", "no node can take it", "look at `onemec candidates AE`")
+        })
     }
 
     fn move_result_of(
@@ -260,7 +268,12 @@ impl AdminBackend for Backend {
 
     async fn move_result(&self, id: u64) -> Answer<MoveResult> {
         self.results.lock().get(&id).cloned().ok_or_else(|| {
-            AdminError::new(404, "no-such-move", format!("no move {id} was ordered here"), "`onemec handovers` lists moves")
+            AdminError::new(
+                404,
+                "no-such-move",
+                format!("no move {id} was ordered here"),
+                "`onemec handovers` lists moves",
+            )
         })
     }
 
@@ -320,7 +333,12 @@ impl AdminBackend for Backend {
 
     async fn drain_progress(&self, id: u64) -> Answer<Drain> {
         self.drains.lock().get(&id).cloned().ok_or_else(|| {
-            AdminError::new(404, "no-such-drain", format!("no drain {id} was ordered here"), "`onemec drain NODE` starts one")
+            AdminError::new(
+                404,
+                "no-such-drain",
+                format!("no drain {id} was ordered here"),
+                "`onemec drain NODE` starts one",
+            )
         })
     }
 
@@ -339,9 +357,10 @@ impl AdminBackend for Backend {
         };
         let lines = audit.after(after, limit);
         let next = (lines.len() == limit).then(|| lines.last().map(|l| l.n)).flatten();
-        let text = serde_json::to_value(&lines).map_err(|e| AdminError::new(500, "internal", e.to_string(), "report it"))?;
-        let lines = serde_json::from_value(text)
-            .map_err(|e| AdminError::new(500, "internal", e.to_string(), "report it"))?;
+        let text =
+            serde_json::to_value(&lines).map_err(|e| AdminError::new(500, "internal", e.to_string(), "report it"))?;
+        let lines =
+            serde_json::from_value(text).map_err(|e| AdminError::new(500, "internal", e.to_string(), "report it"))?;
         Ok(AuditPage { lines, next })
     }
 

@@ -117,7 +117,12 @@ impl Admit {
 }
 
 impl Admission for Admit {
-    fn admit(&self, contexts: &[(ContextId, ContextKind)], _history: u64, reason: &str) -> Result<(), (String, String)> {
+    fn admit(
+        &self,
+        contexts: &[(ContextId, ContextKind)],
+        _history: u64,
+        reason: &str,
+    ) -> Result<(), (String, String)> {
         let me = self.runtime.node();
         let no = |code: &str, text: String| Err((code.to_owned(), text));
         if reason != "failback" && self.runtime.directory().read().fact(&draining_fact(me)).is_some() {

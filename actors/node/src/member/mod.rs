@@ -1,7 +1,7 @@
 //! One member of a cluster at work: the runtime's host, the CSE on it, the admin API beside it.
 
-pub mod ca;
 mod backend;
+pub mod ca;
 mod glue;
 mod steward;
 mod views;
@@ -291,11 +291,7 @@ fn peer_cse(topology: &Topology, node: &Node) -> PeerCse {
     }
 }
 
-fn listener_options(
-    topology: &Topology,
-    node: &Node,
-    tls: Option<Arc<rustls::ServerConfig>>,
-) -> ListenerOptions {
+fn listener_options(topology: &Topology, node: &Node, tls: Option<Arc<rustls::ServerConfig>>) -> ListenerOptions {
     let bound = |n: u64| usize::try_from(n).unwrap_or(usize::MAX >> 4);
     let tokens: HashMap<String, String> =
         node.security.tokens.iter().map(|(ae, token)| (token.clone(), ae.clone())).collect();
@@ -337,4 +333,3 @@ fn http_tls(
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(Arc::new(config)))
 }
-

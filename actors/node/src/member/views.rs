@@ -61,12 +61,7 @@ pub(super) fn find_ae(live: &Live, ae: &str) -> Answer<Found> {
 pub(super) fn aes_of(live: &Live, group: GroupId) -> Vec<String> {
     let directory = live.runtime.directory().read();
     let Some(p) = directory.group(group) else { return Vec::new() };
-    p.contexts
-        .iter()
-        .filter_map(|c| directory.context(*c))
-        .filter(|c| c.kind == ContextKind::AE)
-        .map(stem)
-        .collect()
+    p.contexts.iter().filter_map(|c| directory.context(*c)).filter(|c| c.kind == ContextKind::AE).map(stem).collect()
 }
 
 /// Movable groups whose primary is a node.
@@ -107,7 +102,13 @@ impl Targets {
 }
 
 /// The nodes that could take a group, by `onemec_mobility::candidates` (row G07).
-pub(super) fn targets(backend: &Backend, live: &Live, current: NodeId, home: NodeId, group: Option<GroupId>) -> Targets {
+pub(super) fn targets(
+    backend: &Backend,
+    live: &Live,
+    current: NodeId,
+    home: NodeId,
+    group: Option<GroupId>,
+) -> Targets {
     let facts: Vec<TargetFacts> = backend.topology.node.iter().map(|n| facts_of(backend, live, n, group)).collect();
     let wanted = Wanted {
         primary: Some(current),
@@ -244,7 +245,7 @@ pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
         let status = live.runtime.directory().status();
         (status.leader.map(|n| backend.name_of(n)), status.applied)
     };
-    let members = backend.topology.node.iter().map(|n| member(backend, live, n)).collect();
+    let members = backend.topology.node.iter().map(|n| member(live, n)).collect();
     let led = groups.iter().filter(|g| g.role == "primary").count() as u64;
     Status {
         cluster: backend.topology.cluster.name.clone(),
@@ -262,7 +263,7 @@ pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
     }
 }
 
-fn member(backend: &Backend, live: &Live, node: &crate::topology::Node) -> Member {
+fn member(live: &Live, node: &crate::topology::Node) -> Member {
     let id = NodeId(node.id);
     let aes = aes_at(live, id);
     let heard = heard(live, id);
@@ -289,8 +290,7 @@ fn member(backend: &Backend, live: &Live, node: &crate::topology::Node) -> Membe
 }
 
 fn tree(backend: &Backend, live: &Live, groups: &[GroupStatus]) -> Supervised {
-    let mut root =
-        Supervised { name: backend.node.name.clone(), state: "running".into(), ..Supervised::default() };
+    let mut root = Supervised { name: backend.node.name.clone(), state: "running".into(), ..Supervised::default() };
     for branch in live.runtime.tree().branches() {
         insert(&mut root, &branch.path, &branch);
     }
@@ -357,7 +357,7 @@ pub(super) fn metrics(backend: &Backend, live: &Live) -> String {
     let mut out = String::new();
     let node = &backend.node.name;
     let mut gauge = |name: &str, help: &str, value: f64| {
-        drop(writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{node=\"{node}\"}} {value}"));
+        let _never = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{node=\"{node}\"}} {value}");
     };
     let (groups, contexts, applied) = {
         let d = live.runtime.directory().read();
@@ -380,7 +380,7 @@ pub(super) fn metrics(backend: &Backend, live: &Live) -> String {
         }
         for q in [0.5, 0.99, 1.0] {
             let name = "onemec_move_freeze_us";
-            drop(writeln!(out, "{name}{{node=\"{node}\",quantile=\"{q}\"}} {}", h.value_at_quantile(q)));
+            let _never = writeln!(out, "{name}{{node=\"{node}\",quantile=\"{q}\"}} {}", h.value_at_quantile(q));
         }
     }
     out

@@ -83,7 +83,12 @@ impl Actor for GroupsSupervisor {
         Ok(HashMap::new())
     }
 
-    async fn handle(&self, _: ActorRef<GroupsMsg>, m: GroupsMsg, _: &mut Self::State) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ActorRef<GroupsMsg>,
+        m: GroupsMsg,
+        _: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
         let GroupsMsg::Again(group) = m;
         (self.ended)(group, true);
         Ok(())

@@ -5,8 +5,8 @@ use onemec_core::group::{Input, MoveFailure, Output};
 use onemec_core::time::Mono;
 use onemec_wire::{Epoch, Member, Seq};
 
-use super::commit::WriteReply;
 use super::GroupExec;
+use super::commit::WriteReply;
 use crate::exec::body::MoveTimes;
 
 /// Bytes of records that are taken from the store at once.
@@ -144,7 +144,7 @@ impl GroupExec {
             commit_us: m.proposed.map_or(0, |p| micros(p, now)),
             parked: m.parked,
         };
-        drop(m.reply.send(result.map(|()| times)));
+        let _gone = m.reply.send(result.map(|()| times));
     }
 
     fn on_context_gone(&mut self, context: onemec_wire::ContextId) {

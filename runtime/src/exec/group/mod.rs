@@ -45,11 +45,30 @@ pub enum GroupMsg {
     /// An operation.
     Write(Write),
     /// The disk holds the log up to here.
-    Synced { cuts: u64, upto: Seq },
+    Synced {
+        /// `Replica::cuts` when the sync was asked for.
+        cuts: u64,
+        /// The last record at that moment.
+        upto: Seq,
+    },
     /// A history was sent, or not.
-    HistorySent { to: Member, held: Option<Position> },
+    HistorySent {
+        /// To whom.
+        to: Member,
+        /// What it holds now.
+        held: Option<Position>,
+    },
     /// A history was received and is stored.
-    Installed { base: Position, epoch: Epoch, from: Member, snapshot: bytes::Bytes },
+    Installed {
+        /// Its place.
+        base: Position,
+        /// The sender's epoch.
+        epoch: Epoch,
+        /// The sender.
+        from: Member,
+        /// The machines' state.
+        snapshot: bytes::Bytes,
+    },
     /// Would a history of this place and epoch be taken? Asked before anything is replaced.
     WantsHistory(Position, Epoch, oneshot::Sender<bool>),
     /// A snapshot is on disk.
@@ -259,7 +278,7 @@ impl GroupExec {
             }
             GroupMsg::Installed { base, epoch, from, snapshot } => self.on_installed(now, base, epoch, from, &snapshot),
             GroupMsg::WantsHistory(base, epoch, reply) => {
-                drop(reply.send(self.replica.wants_history(base, epoch)));
+                let _gone = reply.send(self.replica.wants_history(base, epoch));
             }
             GroupMsg::SnapshotSaved(base) => self.on_snapshot_saved(now, base),
             GroupMsg::Refused(base) => self.step(now, Input::Refused(base)),
@@ -269,9 +288,10 @@ impl GroupExec {
             }
             GroupMsg::Move(order, reply) => {
                 if self.moving.is_some() {
-                    drop(reply.send(Err(MoveFailure::Busy)));
+                    let _gone = reply.send(Err(MoveFailure::Busy));
                 } else {
-                    self.moving = Some(MoveWatch { id: order.id, ordered: now, frozen: None, proposed: None, parked: 0, reply });
+                    self.moving =
+                        Some(MoveWatch { id: order.id, ordered: now, frozen: None, proposed: None, parked: 0, reply });
                     self.step(now, Input::Move(order));
                 }
             }
@@ -374,7 +394,11 @@ impl GroupExec {
     fn no_context(&self, context: ContextId) -> WriteReply {
         let known = self.replica.placement().is_some_and(|p| p.contexts.contains(&context));
         // Known to the directory, but its first record is not here yet: it is being created.
-        if known { WriteReply::not_applied("the context is being created", self.env.limits.retry_after) } else { WriteReply::NotFound }
+        if known {
+            WriteReply::not_applied("the context is being created", self.env.limits.retry_after)
+        } else {
+            WriteReply::NotFound
+        }
     }
 
     fn build(

@@ -35,7 +35,8 @@ impl GroupExec {
 
     fn drop_overdue(&mut self, now: Mono) {
         let retry = self.env.limits.retry_after;
-        let (overdue, parked): (Vec<_>, Vec<_>) = std::mem::take(&mut self.parked).into_iter().partition(|(until, _)| now >= *until);
+        let (overdue, parked): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.parked).into_iter().partition(|(until, _)| now >= *until);
         self.parked = parked.into();
         for (_, write) in overdue {
             drop(write.reply.send(WriteReply::not_applied("not served within the parking time", retry)));
@@ -101,7 +102,16 @@ impl GroupExec {
             let deadline = now + OWN_OPERATION_MAX;
             self.on_write(
                 now,
-                Write { context: id.context, create: None, op, repeat: None, received: now, deadline, reply, permit: None },
+                Write {
+                    context: id.context,
+                    create: None,
+                    op,
+                    repeat: None,
+                    received: now,
+                    deadline,
+                    reply,
+                    permit: None,
+                },
             );
         }
     }
