@@ -126,7 +126,18 @@ impl Inner {
         if *first != "-" && *first != &*self.me.base_name {
             return Ok(None);
         }
-        let key = Key::at(self.contexts.node(), format!("rn:{name}"));
+        // An address that names another CSE is not ours to answer, even if we have an AE of that name.
+        let node = match address.scope {
+            Scope::Absolute { sp_id, .. } if *sp_id != *self.me.sp_id => return Ok(None),
+            Scope::Sp { cse_id } | Scope::Absolute { cse_id, .. } if *cse_id != *self.me.cse_id => {
+                match self.contexts.by_key(&Key::global(format!("csi:{cse_id}"))) {
+                    Some(base) => base.home,
+                    None => return Ok(None),
+                }
+            }
+            _ => self.contexts.node(),
+        };
+        let key = Key::at(node, format!("rn:{name}"));
         let place = self.contexts.by_key_linearizable(key, self.internal_call().deadline).await?;
         let rest = address.segments.get(2..).unwrap_or_default();
         Ok(place.map(|p| Located::Context(p, Target { start: Start::Root, path: owned(rest) })))
