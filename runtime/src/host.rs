@@ -102,7 +102,19 @@ pub struct Host {
     membership: MembershipService,
     directory: DirectoryService,
     store: Arc<Store>,
-    io: Option<tokio::runtime::Runtime>,
+    io: NetRuntime,
+}
+
+/// The network's runtime. It ends in the background: tokio lets no runtime be dropped inside another one, and a start that
+/// fails half-way is to say why.
+struct NetRuntime(Option<tokio::runtime::Runtime>);
+
+impl Drop for NetRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Host {
@@ -137,10 +149,12 @@ impl Host {
             .enable_all()
             .build()
             .map_err(|e| HostError::Other(e.to_string()))?;
-        let mut net_options = Options::new(listen, member.incarnation, cluster, io.handle().clone());
+        let handle = io.handle().clone();
+        let io = NetRuntime(Some(io));
+        let mut net_options = Options::new(listen, member.incarnation, cluster, handle.clone());
         net_options.tuning.profile = profile;
         let transport = {
-            let _io = io.enter();
+            let _io = handle.enter();
             Transport::start(net_options, &pki)?
         };
         let peers_known = peers.keys().copied().collect();
@@ -187,7 +201,7 @@ impl Host {
         };
         let runtime = Runtime::new(parts, exec).await.map_err(HostError::Other)?;
         let lease = leases.handle();
-        Ok(Self { runtime, transport, member, lease, audit, leases, membership, directory, store, io: Some(io) })
+        Ok(Self { runtime, transport, member, lease, audit, leases, membership, directory, store, io })
     }
 
     /// The directory.
@@ -232,7 +246,7 @@ impl Host {
         if let Ok(Err(e)) = tokio::task::spawn_blocking(move || store.close()).await {
             tracing::error!("store: {e}");
         }
-        if let Some(io) = self.io.take() {
+        if let Some(io) = self.io.0.take() {
             io.shutdown_background();
         }
         let _ = &self.leases;
