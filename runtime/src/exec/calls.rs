@@ -250,10 +250,22 @@ impl Runtime {
         let large = op.head.len() + op.body.len() > LANE_BYTES_MAX;
         let message = Message::new(ServiceId::CALL, lane_of(group), encoded).with(op.head).with(op.body);
         let transport = &self.inner.parts.transport;
-        let answer = if large {
-            transport.call(node, message, left).await
-        } else {
-            transport.ask(node, Lane::Message, message, left).await
+        let directory = &self.inner.parts.directory;
+        let boot = directory.read().node(node).map(|n| n.member).unwrap_or_default();
+        let answer = async {
+            if large {
+                transport.call(node, message, left).await
+            } else {
+                transport.ask(node, Lane::Message, message, left).await
+            }
+        };
+        // The directory knows of a death sooner than the connection does: whoever waits for the dead goes on at once.
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = directory.declared_dead(boot) => {
+                return (WriteReply::unknown(format!("node {node} died")), None);
+            }
         };
         match answer {
             Ok(message) => read_reply(message, retry),

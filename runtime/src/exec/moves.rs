@@ -22,6 +22,9 @@ use crate::transport::{Lane, Message};
 const RECORDS_MAX: usize = 16_384;
 /// The target's answer to "would you take it?".
 pub(super) const ADMIT_MAX: Duration = Duration::from_secs(2);
+/// A move that came at a bad moment is tried so often.
+const TRIES_MAX: u32 = 5;
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Freeze, transfer and an abort, beyond catching up.
 const SWITCH_MAX: Duration = Duration::from_secs(5);
 
@@ -89,6 +92,26 @@ pub(super) struct Moves {
 impl Runtime {
     /// Moves a group's primary to `target`, wherever it is now. Returns when the target is primary.
     pub async fn move_group(
+        &self,
+        group: GroupId,
+        target: NodeId,
+        reason: &str,
+        catch_up: Duration,
+    ) -> Result<MoveTimes, MoveError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.try_move(group, target, reason, catch_up).await {
+                // Another move, or a failover, was quicker, or the moment was bad: nothing has changed here.
+                Err(e) if tries < TRIES_MAX && ["not-primary", "busy", "freeze-timeout"].contains(&e.code.as_str()) => {
+                    tokio::time::sleep(TRY_AGAIN * tries).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn try_move(
         &self,
         group: GroupId,
         target: NodeId,
