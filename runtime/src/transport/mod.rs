@@ -301,6 +301,18 @@ impl Transport {
         // Services may hold repliers, which hold connections, which know the services: cut the circle.
         shared.services.store(Arc::default());
         let _cut_off = tokio::time::timeout(grace, self.inner.endpoint.wait_idle()).await;
+        self.free_address();
+    }
+
+    /// Whoever still holds a handle of this transport holds its socket, and a node that begins anew in the same process needs
+    /// the address: the endpoint gets other sockets. Twice, since it keeps the last but one.
+    fn free_address(&self) {
+        for _ in 0..2 {
+            let other = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0));
+            if let Err(e) = other.and_then(|socket| self.inner.endpoint.rebind(socket)) {
+                tracing::warn!("the address is not free yet: {e}");
+            }
+        }
     }
 
     async fn ask_here(&self, message: Message, deadline: Duration) -> Result<Message, AskError> {
