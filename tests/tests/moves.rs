@@ -237,7 +237,13 @@ async fn drain_empties_a_host() {
         writer.writes(10).await;
     }
     admin.undrain(&order).await.unwrap();
-    cluster.move_to("cloud", "meter0", "edge1").await;
+    // The host may hear of it a moment after the answer.
+    until("the host takes devices again", async || {
+        let result = admin.order_move(&onemec_tests::cluster::order("meter0", "edge1")).await.unwrap();
+        assert!(matches!(result.code.as_str(), "" | "draining" | "not-primary"), "{} {}", result.code, result.text);
+        (result.state == "done").then_some(())
+    })
+    .await;
     let written = finish(writers).await;
     written.iter().for_each(Written::assert_all_acknowledged);
     let verdict = history::verify(&cluster, &written).await;
