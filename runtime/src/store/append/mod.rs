@@ -1,5 +1,5 @@
 //! A log in preallocated append files with group commit: many hand in frames, one committer gathers what is queued,
-//! writes it with one call, syncs once, and completes the submissions in order. Layout: [`format`].
+//! writes it with one call, syncs once, and completes the submissions in order. Layout: [`mod@format`].
 //!
 //! Used twice on a node, in separate instances: for the groups' tails ([`crate::store::wal`]) and for the directory's
 //! Raft log.
