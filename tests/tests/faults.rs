@@ -107,7 +107,7 @@ async fn kill_of_move_source_in_the_middle() {
 
 #[tokio::test]
 async fn kill_of_move_target_in_the_middle() {
-    kill_during_move("kill of target", "edge2", &[2, 10, 20, 30]).await;
+    kill_during_move("kill of target", "edge2", &[2, 30, 60, 100, 150]).await;
 }
 
 #[tokio::test]
