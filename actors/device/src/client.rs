@@ -141,7 +141,7 @@ impl AeClient {
         let what = "registration";
         let body = primitive::ae(&self.options.name, &self.options.app_id, &[]);
         let request = self.primitive(what, Method::POST, primitive::CSE_BASE.into(), Some(ty::AE), body);
-        let answer = self.exchange(&request).await.1?;
+        let answer = self.exchange(&request).await?;
         let (id, new) = if answer.status.is_success() {
             (primitive::attribute(what, &answer.body, "m2m:ae", "aei")?, true)
         } else if TAKEN.contains(&answer.rsc()) {
@@ -168,7 +168,7 @@ impl AeClient {
         let ae = self.ae_id.clone().ok_or(DeviceError::NotReady("register the AE first"))?;
         let body = primitive::container(name, instances_max);
         let request = self.primitive(what, Method::POST, format!("/{ae}"), Some(ty::CONTAINER), body);
-        let answer = self.exchange(&request).await.1?;
+        let answer = self.exchange(&request).await?;
         if answer.status.is_success() {
             return primitive::attribute(what, &answer.body, "m2m:cnt", "ri");
         }
@@ -182,23 +182,42 @@ impl AeClient {
 
     /// Writes one reading and says what became of it.
     pub async fn write(&mut self, container: &str, number: u64, content: &serde_json::Value) -> Event {
+        self.write_until(container, number, content, std::future::pending()).await
+    }
+
+    /// As [`AeClient::write`]; a write under way when `cut` ends is given up, and its outcome is unknown: whoever keeps a
+    /// history must hear of every request that went out.
+    pub(crate) async fn write_until(
+        &mut self,
+        container: &str,
+        number: u64,
+        content: &serde_json::Value,
+        cut: impl Future<Output = ()>,
+    ) -> Event {
         let invoked_us = self.now_us();
         let body = primitive::content_instance(content);
         let path = format!("/{container}");
         let request = self.primitive("write", Method::POST, path, Some(ty::CONTENT_INSTANCE), body);
-        let (attempts, result) = self.exchange(&request).await;
+        let mut tried = Tried::default();
+        let result = tokio::select! {
+            biased;
+            result = self.exchange_counted(&request, &mut tried) => Some(result),
+            () = cut => None,
+        };
         let ended_us = self.now_us();
         let (outcome, status) = match &result {
-            Ok(a) if a.status.is_success() => (Outcome::Acknowledged, a.status.as_u16()),
-            Ok(a) if a.status.is_client_error() => (Outcome::Refused, a.status.as_u16()),
-            Ok(a) => (Outcome::Unknown, a.status.as_u16()),
-            Err(_) => (Outcome::Unknown, 0),
+            Some(Ok(a)) if a.status.is_success() => (Outcome::Acknowledged, a.status.as_u16()),
+            // An earlier attempt whose end nobody saw may have been applied, whatever the last answer says.
+            Some(Ok(a)) if a.status.is_client_error() && !tried.unseen => (Outcome::Refused, a.status.as_u16()),
+            Some(Ok(a)) => (Outcome::Unknown, a.status.as_u16()),
+            Some(Err(_)) | None => (Outcome::Unknown, 0),
         };
         match outcome {
             Outcome::Acknowledged => self.write_acknowledged(ended_us),
             Outcome::Refused => self.meter.counters.refused += 1,
             Outcome::Unknown => self.meter.counters.unknown += 1,
         }
+        let attempts = tried.attempts;
         Event { number, request: request.request, invoked_us, ended_us, attempts, outcome, status }
     }
 
@@ -209,7 +228,7 @@ impl AeClient {
     pub async fn retrieve(&mut self, what: &'static str, path: String) -> Result<Answer, DeviceError> {
         let mut request = self.primitive(what, Method::GET, path, None, Bytes::new());
         request.repeat_until_ms = None;
-        let answer = self.exchange(&request).await.1?;
+        let answer = self.exchange(&request).await?;
         if answer.status.is_success() { Ok(answer) } else { Err(refused(what, &answer)) }
     }
 
@@ -279,18 +298,21 @@ impl AeClient {
         }
     }
 
-    /// Sends until there is a final answer or the time is up. How often it was sent, and what came back.
-    async fn exchange(&mut self, request: &Primitive) -> (u32, Result<Answer, DeviceError>) {
+    /// Sends until there is a final answer or the time is up.
+    async fn exchange(&mut self, request: &Primitive) -> Result<Answer, DeviceError> {
+        self.exchange_counted(request, &mut Tried::default()).await
+    }
+
+    async fn exchange_counted(&mut self, request: &Primitive, tried: &mut Tried) -> Result<Answer, DeviceError> {
         let begun = Instant::now();
         let begun_us = self.now_us();
         let until = begun + Duration::from_millis(self.options.repeat_ms);
-        let mut attempts = 0;
         let mut last = String::from("none");
         loop {
             self.adopt_if_open();
             if Instant::now() >= until {
                 let waited_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                return (attempts, Err(DeviceError::Unknown { what: request.what, waited_ms, last }));
+                return Err(DeviceError::Unknown { what: request.what, waited_ms, last });
             }
             let mut connection = match self.connected().await {
                 Ok(c) => c,
@@ -301,12 +323,9 @@ impl AeClient {
                     continue;
                 }
             };
-            let http = match request.to_http() {
-                Ok(h) => h,
-                Err(e) => return (attempts, Err(e.into())),
-            };
-            attempts += 1;
-            self.meter.counters.retried += u64::from(attempts > 1);
+            let http = request.to_http()?;
+            tried.attempts += 1;
+            self.meter.counters.retried += u64::from(tried.attempts > 1);
             match connection.send(http, Duration::from_millis(self.options.attempt_ms_max)).await {
                 Ok(answer) => {
                     let from = connection.endpoint().clone();
@@ -316,16 +335,18 @@ impl AeClient {
                     self.learn(hints, begun_us);
                     if matches!(answer.status.as_u16(), 429 | 503 | 504) {
                         last = format!("{} from {from}: {}", answer.status, answer.excerpt());
+                        tried.unseen |= answer.status.as_u16() == 504;
                         self.not_now(retry_ms, begun_us).await;
                         continue;
                     }
                     self.points.answered();
                     self.backoff.reset();
                     self.answered_by(from, begun_us);
-                    return (attempts, Ok(answer));
+                    return Ok(answer);
                 }
                 Err(e) => {
                     last = e.to_string();
+                    tried.unseen |= !e.never_sent();
                     self.trouble(begun_us);
                     // A broken connection says little about its host, so it is tried once more; silence says enough.
                     if matches!(e, HttpError::Timeout { .. }) || self.points.busy() {
@@ -510,6 +531,14 @@ impl AeClient {
             last.gap_us = self.meter.gap_through(last.noticed_us, now_us).unwrap_or(0);
         }
     }
+}
+
+/// How a request was sent so far.
+#[derive(Debug, Default)]
+struct Tried {
+    attempts: u32,
+    /// The end of at least one attempt was not seen: it may have been applied.
+    unseen: bool,
 }
 
 /// A re-registration at a target: repeated there until it is answered.

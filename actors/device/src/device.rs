@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::buffer::{Buffer, Offered, Reading};
 use crate::client::{AeClient, MoveSeen, Opened, Switch};
@@ -17,10 +18,7 @@ use crate::sink::Sink;
 /// Orders that wait for the worker.
 const ORDERS_MAX: usize = 8;
 
-enum Order {
-    Move(Endpoint, oneshot::Sender<Result<(), DeviceError>>),
-    Finish,
-}
+struct MoveOrder(Endpoint, oneshot::Sender<Result<(), DeviceError>>);
 
 struct Shared {
     buffer: Mutex<Buffer>,
@@ -54,7 +52,9 @@ pub struct DeviceReport {
 /// A running device. Dropping it stops the worker at once; [`Device::finish`] lets it empty its buffer.
 pub struct Device {
     shared: Arc<Shared>,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<MoveOrder>,
+    /// Until when the worker may empty its buffer, once it is to end.
+    end: watch::Sender<Option<Instant>>,
     worker: Option<JoinHandle<DeviceReport>>,
     ae_id: String,
 }
@@ -81,9 +81,11 @@ impl Device {
             state: Mutex::new(snapshot(&client)),
         });
         let (orders, receiver) = mpsc::channel(ORDERS_MAX);
-        let worker = Worker { client, container, sink, shared: shared.clone(), orders: receiver, asked: None };
+        let (end, ending) = watch::channel(None);
+        let worker =
+            Worker { client, container, sink, shared: shared.clone(), orders: receiver, end: ending, asked: None };
         let worker = Some(tokio::spawn(worker.run()));
-        Ok(Self { shared, orders, worker, ae_id })
+        Ok(Self { shared, orders, end, worker, ae_id })
     }
 
     /// Hands over a reading; never waits.
@@ -110,21 +112,19 @@ impl Device {
     /// See [`AeClient::move_to`].
     pub async fn move_to(&self, target: Endpoint) -> Result<(), DeviceError> {
         let (reply, answer) = oneshot::channel();
-        self.orders.send(Order::Move(target, reply)).await.map_err(|_| DeviceError::Stopped)?;
+        self.orders.send(MoveOrder(target, reply)).await.map_err(|_| DeviceError::Stopped)?;
         answer.await.unwrap_or(Err(DeviceError::Stopped))
     }
 
-    /// Writes what is in the buffer, at most for `within`, then ends.
+    /// Writes what is in the buffer, at most for `within`, then ends. A write that is under way when the time is up is
+    /// recorded as [`crate::Outcome::Unknown`]; what was never sent is counted in [`DeviceReport::left_in_buffer`].
     ///
     /// # Errors
-    /// [`DeviceError::Stopped`] if it did not end in time (it is stopped then) or has ended before.
+    /// [`DeviceError::Stopped`] if the worker has ended before.
     pub async fn finish(mut self, within: Duration) -> Result<DeviceReport, DeviceError> {
-        let _ = self.orders.try_send(Order::Finish);
-        let Some(worker) = self.worker.as_mut() else { return Err(DeviceError::Stopped) };
-        match tokio::time::timeout(within, worker).await {
-            Ok(Ok(report)) => Ok(report),
-            _ => Err(DeviceError::Stopped),
-        }
+        self.end.send_replace(Some(Instant::now() + within));
+        let Some(worker) = self.worker.take() else { return Err(DeviceError::Stopped) };
+        worker.await.map_err(|_| DeviceError::Stopped)
     }
 
     /// The AE-ID.
@@ -163,41 +163,56 @@ fn snapshot(client: &AeClient) -> Snapshot {
     }
 }
 
+/// Ends when the end was ordered and its time has come.
+pub(crate) async fn time_is_up(mut end: watch::Receiver<Option<Instant>>) {
+    let at = end.wait_for(Option::is_some).await.ok().and_then(|at| *at);
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        // Nobody is left who could order it.
+        None => std::future::pending().await,
+    }
+}
+
 struct Worker {
     client: AeClient,
     container: String,
     sink: Arc<dyn Sink>,
     shared: Arc<Shared>,
-    orders: mpsc::Receiver<Order>,
+    orders: mpsc::Receiver<MoveOrder>,
+    end: watch::Receiver<Option<Instant>>,
     asked: Option<oneshot::Sender<Result<(), DeviceError>>>,
 }
 
 enum Happened {
-    Order(Option<Order>),
+    Order(Option<MoveOrder>),
     Opened(Result<Opened, DeviceError>),
     Woken,
 }
 
 impl Worker {
     async fn run(mut self) -> DeviceReport {
-        let mut finishing = false;
         loop {
             while let Ok(order) = self.orders.try_recv() {
-                finishing |= self.obey(order);
+                self.obey(order);
             }
             self.settle_own_move();
+            let end = *self.end.borrow();
+            if end.is_some_and(|at| Instant::now() >= at) {
+                break;
+            }
             let reading = self.shared.buffer.lock().take();
             match reading {
                 Some(reading) => {
-                    let event = self.client.write(&self.container, reading.number, &reading.content).await;
+                    let cut = time_is_up(self.end.clone());
+                    let event = self.client.write_until(&self.container, reading.number, &reading.content, cut).await;
                     self.sink.record(event);
                     *self.shared.state.lock() = snapshot(&self.client);
                 }
-                None if finishing => break,
+                None if end.is_some() => break,
                 None => match self.wait().await {
                     Happened::Woken => {}
                     Happened::Order(None) => break,
-                    Happened::Order(Some(order)) => finishing |= self.obey(order),
+                    Happened::Order(Some(order)) => self.obey(order),
                     Happened::Opened(opened) => self.opened(opened),
                 },
             }
@@ -213,17 +228,13 @@ impl Worker {
         }
     }
 
-    fn obey(&mut self, order: Order) -> bool {
-        match order {
-            Order::Finish => return true,
-            Order::Move(target, reply) => match self.client.begin_move(target) {
-                Ok(()) => self.asked = Some(reply),
-                Err(e) => {
-                    let _ = reply.send(Err(e));
-                }
-            },
+    fn obey(&mut self, MoveOrder(target, reply): MoveOrder) {
+        match self.client.begin_move(target) {
+            Ok(()) => self.asked = Some(reply),
+            Err(e) => {
+                let _ = reply.send(Err(e));
+            }
         }
-        false
     }
 
     async fn wait(&mut self) -> Happened {
@@ -231,10 +242,12 @@ impl Worker {
             None => tokio::select! {
                 order = self.orders.recv() => Happened::Order(order),
                 () = self.shared.wake.notified() => Happened::Woken,
+                _ = self.end.changed() => Happened::Woken,
             },
             Some(opening) => tokio::select! {
                 order = self.orders.recv() => Happened::Order(order),
                 () = self.shared.wake.notified() => Happened::Woken,
+                _ = self.end.changed() => Happened::Woken,
                 opened = opening.ended() => Happened::Opened(opened),
             },
         }

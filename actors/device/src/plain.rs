@@ -15,6 +15,7 @@ use http::Method;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::device::time_is_up;
 use crate::error::DeviceError;
 use crate::http1::{Answer, Connection, Connector, Endpoint, HttpError};
 use crate::meter::Meter;
@@ -127,51 +128,45 @@ impl PlainClient {
         Ok(self.ae_id.clone())
     }
 
-    /// Writes what `source` gives until `stop` says true. The number that `source` gets rises by one from 1.
+    /// Writes what `source` gives until `end` says something: then no write begins any more, and one that is still under
+    /// way at the instant it names is recorded as unknown. The number that `source` gets rises by one from 1.
     pub async fn run(
         mut self,
         mut source: impl FnMut(u64) -> Value + Send,
         sink: Arc<dyn Sink>,
-        mut stop: watch::Receiver<bool>,
+        mut end: watch::Receiver<Option<tokio::time::Instant>>,
     ) -> PlainReport {
         let mut number = 0;
-        while !*stop.borrow() {
+        while end.borrow().is_none() {
             number += 1;
             self.meter.counters.buffered += 1;
-            let event = self.write(number, &source(number), &stop).await;
+            let event = self.write(number, &source(number), &end).await;
             sink.record(event);
             tokio::select! {
-                _ = stop.changed() => {}
+                _ = end.changed() => {}
                 () = tokio::time::sleep(self.options.pace.get()) => {}
             }
         }
         PlainReport { meter: self.meter, errors_seen: self.errors_seen }
     }
 
-    async fn write(&mut self, number: u64, content: &Value, stop: &watch::Receiver<bool>) -> Event {
+    async fn write(
+        &mut self,
+        number: u64,
+        content: &Value,
+        end: &watch::Receiver<Option<tokio::time::Instant>>,
+    ) -> Event {
         let o = &self.options;
         let (ae, cnt) = (primitive::segment(&o.name), primitive::segment(&o.container));
         let path = format!("/~{}{}/{ae}/{cnt}", o.cse_id, primitive::CSE_BASE);
         let request = self.primitive("write", path, ty::CONTENT_INSTANCE, primitive::content_instance(content));
         let invoked_us = self.now_us();
         let mut attempts = 0;
-        let (outcome, status) = loop {
-            attempts += 1;
-            match self.send(&request).await {
-                Ok(a) if a.status.is_success() => break (Outcome::Acknowledged, a.status.as_u16()),
-                // 4xx and 503: the CSE says that it was not applied. Anything else may have been.
-                Ok(a) if a.status.is_client_error() || a.status.as_u16() == 503 => {
-                    break (Outcome::Refused, a.status.as_u16());
-                }
-                Ok(a) => break (Outcome::Unknown, a.status.as_u16()),
-                Err(e) if e.never_sent() && !*stop.borrow() => {
-                    if matches!(e, HttpError::Connect { .. }) {
-                        tokio::time::sleep(Duration::from_millis(self.options.reconnect_ms)).await;
-                    }
-                }
-                Err(e) if e.never_sent() => break (Outcome::Refused, 0),
-                Err(_) => break (Outcome::Unknown, 0),
-            }
+        let cut = time_is_up(end.clone());
+        let (outcome, status) = tokio::select! {
+            biased;
+            ended = self.exchange(&request, end, &mut attempts) => ended,
+            () = cut => (Outcome::Unknown, 0),
         };
         let ended_us = self.now_us();
         match outcome {
@@ -181,6 +176,32 @@ impl PlainClient {
         }
         self.errors_seen += u64::from(outcome != Outcome::Acknowledged);
         Event { number, request: request.request, invoked_us, ended_us, attempts, outcome, status }
+    }
+
+    async fn exchange(
+        &mut self,
+        request: &Primitive,
+        end: &watch::Receiver<Option<tokio::time::Instant>>,
+        attempts: &mut u32,
+    ) -> (Outcome, u16) {
+        loop {
+            *attempts += 1;
+            match self.send(request).await {
+                Ok(a) if a.status.is_success() => return (Outcome::Acknowledged, a.status.as_u16()),
+                // 4xx and 503: the CSE says that it was not applied. Anything else may have been.
+                Ok(a) if a.status.is_client_error() || a.status.as_u16() == 503 => {
+                    return (Outcome::Refused, a.status.as_u16());
+                }
+                Ok(a) => return (Outcome::Unknown, a.status.as_u16()),
+                Err(e) if e.never_sent() && end.borrow().is_none() => {
+                    if matches!(e, HttpError::Connect { .. }) {
+                        tokio::time::sleep(Duration::from_millis(self.options.reconnect_ms)).await;
+                    }
+                }
+                Err(e) if e.never_sent() => return (Outcome::Refused, 0),
+                Err(_) => return (Outcome::Unknown, 0),
+            }
+        }
     }
 
     async fn ask(&mut self, what: &'static str, path: String, ty: u16, body: Bytes) -> Result<Answer, DeviceError> {

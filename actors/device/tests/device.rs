@@ -168,6 +168,51 @@ async fn registration_that_exists_is_taken_up() {
     assert!(matches!(AeClient::new(other).register().await, Err(DeviceError::Refused { rsc: 4117, .. })));
 }
 
+#[tokio::test]
+async fn a_write_that_is_cut_off_at_the_end_is_in_the_history() {
+    let silent = Mock::start(Arc::new(|seen| first_steps(seen, &[]).unwrap_or(Action::Hang))).await;
+    let mut o = options(&silent);
+    o.attempt_ms_max = 60_000;
+    let (client, container) = ready(o).await;
+    let sink = Arc::new(MemorySink::new(1000));
+    let device = Device::start(client, container, sink.clone()).unwrap();
+    device.offer(Reading { number: 1, content: json!(1) });
+    device.offer(Reading { number: 2, content: json!(2) });
+    until("the write arrives", || !silent.writes().is_empty()).await;
+    let report = device.finish(Duration::from_millis(20)).await.unwrap();
+    let outcomes: Vec<_> = sink.events().iter().map(|e| (e.number, e.outcome, e.attempts)).collect();
+    assert_eq!(outcomes, [(1, Outcome::Unknown, 1)]);
+    assert_eq!(report.left_in_buffer, 1);
+
+    let mut o = plain(&silent, &silent);
+    o.answer_ms_max = 60_000;
+    let mut client = PlainClient::new(o);
+    client.register().await.unwrap();
+    let (end, ended) = tokio::sync::watch::channel(None);
+    let sink = Arc::new(MemorySink::new(1000));
+    let run = tokio::spawn(client.run(|n| json!({"n": n}), sink.clone(), ended));
+    until("the write arrives", || silent.writes().len() > 1).await;
+    end.send(Some(tokio::time::Instant::now())).unwrap();
+    run.await.unwrap();
+    let outcomes: Vec<_> = sink.events().iter().map(|e| (e.number, e.outcome)).collect();
+    assert_eq!(outcomes, [(1, Outcome::Unknown)]);
+}
+
+#[tokio::test]
+async fn a_refusal_after_an_attempt_whose_end_was_not_seen_is_unknown() {
+    let count = Arc::new(AtomicU32::new(0));
+    let mock = Mock::start(Arc::new(move |seen| {
+        first_steps(seen, &[]).unwrap_or_else(|| match count.fetch_add(1, Ordering::SeqCst) {
+            0 => Action::Break,
+            _ => Action::Answer(403, vec![], "no".into()),
+        })
+    }))
+    .await;
+    let (mut client, container) = ready(options(&mock)).await;
+    assert_eq!(client.write(&container, 1, &json!(1)).await.outcome, Outcome::Unknown);
+    assert_eq!(client.write(&container, 2, &json!(2)).await.outcome, Outcome::Refused);
+}
+
 fn plain(first: &Mock, second: &Mock) -> PlainOptions {
     PlainOptions {
         addresses: vec![first.endpoint.clone(), second.endpoint.clone()],
@@ -201,13 +246,13 @@ async fn the_plain_client_never_repeats_and_ignores_steering() {
     let second = Mock::start(yes(vec![])).await;
     let mut client = PlainClient::new(plain(&host, &second));
     client.register().await.unwrap();
-    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (end, ended) = tokio::sync::watch::channel(None);
     let sink = Arc::new(MemorySink::new(1_000_000));
-    let run = tokio::spawn(client.run(|n| json!({"n": n}), sink.clone(), stopped));
+    let run = tokio::spawn(client.run(|n| json!({"n": n}), sink.clone(), ended));
     until("ten writes", || sink.len() >= 10).await;
     host.kill();
     until("the second address is used", || second.writes().len() > 3).await;
-    stop.send(true).unwrap();
+    end.send(Some(tokio::time::Instant::now() + Duration::from_secs(5))).unwrap();
     let report = run.await.unwrap();
     let events = sink.events();
     let outcomes: Vec<_> = events.iter().take(6).map(|e| e.outcome).collect();

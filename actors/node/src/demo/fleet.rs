@@ -44,9 +44,12 @@ pub struct Member {
     runner: Runner,
 }
 
+/// Says when a device must have ended.
+type End = watch::Sender<Option<tokio::time::Instant>>;
+
 enum Runner {
-    Library { device: Arc<Device>, stop: watch::Sender<bool>, feeder: JoinHandle<()> },
-    Plain { stop: watch::Sender<bool>, task: JoinHandle<PlainReport> },
+    Library { device: Arc<Device>, end: End, feeder: JoinHandle<()> },
+    Plain { end: End, task: JoinHandle<PlainReport> },
 }
 
 /// What a fleet starts with.
@@ -79,6 +82,8 @@ pub struct Totals {
     pub retried: u64,
     /// Lost by full buffers.
     pub dropped: u64,
+    /// Still in the devices' buffers when the run ended: never sent.
+    pub unsent: u64,
 }
 
 impl Fleet {
@@ -122,9 +127,10 @@ impl Fleet {
             ending.push(tokio::spawn(member.stop()));
         }
         for end in ending {
-            if let Ok((member, retried, dropped)) = end.await {
-                totals.retried += retried;
-                totals.dropped += dropped;
+            if let Ok((member, of_member)) = end.await {
+                totals.retried += of_member.retried;
+                totals.dropped += of_member.dropped;
+                totals.unsent += of_member.unsent;
                 stopped.push(member);
             }
         }
@@ -166,28 +172,29 @@ impl Member {
         self.sink.any_since(since_us)
     }
 
-    async fn stop(self) -> (Stopped, u64, u64) {
-        let (mut retried, mut dropped, mut problem) = (0, 0, None);
+    async fn stop(self) -> (Stopped, Totals) {
+        let (mut totals, mut problem) = (Totals::default(), None);
+        let until = tokio::time::Instant::now() + FINISH;
         match self.runner {
-            Runner::Library { device, stop, feeder } => {
-                stop.send_replace(true);
+            Runner::Library { device, end, feeder } => {
+                end.send_replace(Some(until));
                 let _ = feeder.await;
                 match Arc::into_inner(device) {
                     Some(device) => match device.finish(FINISH).await {
                         Ok(report) => {
-                            retried = report.meter.counters.retried;
-                            dropped = report.meter.counters.dropped;
+                            totals.retried = report.meter.counters.retried;
+                            totals.dropped = report.meter.counters.dropped;
+                            totals.unsent = u64::try_from(report.left_in_buffer).unwrap_or(u64::MAX);
                         }
-                        Err(_) => problem = Some("it did not end in time".to_owned()),
+                        Err(_) => problem = Some("it crashed".to_owned()),
                     },
                     None => problem = Some("it was still in use".to_owned()),
                 }
             }
-            Runner::Plain { stop, task } => {
-                stop.send_replace(true);
-                match tokio::time::timeout(FINISH, task).await {
-                    Ok(Ok(_)) => {}
-                    _ => problem = Some("it did not end in time".to_owned()),
+            Runner::Plain { end, task } => {
+                end.send_replace(Some(until));
+                if task.await.is_err() {
+                    problem = Some("it crashed".to_owned());
                 }
             }
         }
@@ -196,7 +203,7 @@ impl Member {
         }
         let events = self.sink.events();
         let stopped = Stopped { name: self.name, ae_id: self.ae_id, address: self.address, events, problem };
-        (stopped, retried, dropped)
+        (stopped, totals)
     }
 }
 
@@ -227,13 +234,13 @@ async fn library(
     let address = format!("/~{}/{container}", home.cse_id);
     let sink = Arc::new(MemorySink::new(EVENTS_MAX));
     let device = Arc::new(Device::start(client, container, sink.clone())?);
-    let (stop, stopped) = watch::channel(false);
+    let (end, ended) = watch::channel(None);
     let pace = Pace::new(options.pace);
     let (feed, feed_pace, feed_name) = (device.clone(), pace.clone(), name.to_owned());
     let usual = options.pace;
     let feeder = tokio::spawn(async move {
         let mut number = 0;
-        while !*stopped.borrow() {
+        while ended.borrow().is_none() {
             let pause = feed_pace.get();
             // Faster than usual means "without pause": the next reading when the last one is answered.
             if pause >= usual || feed.waiting() == 0 {
@@ -251,7 +258,7 @@ async fn library(
         pace,
         sink,
         moving: Arc::default(),
-        runner: Runner::Library { device, stop, feeder },
+        runner: Runner::Library { device, end, feeder },
     })
 }
 
@@ -283,9 +290,9 @@ async fn plain(
     });
     let ae_id = client.register().await?;
     let sink = Arc::new(MemorySink::new(EVENTS_MAX));
-    let (stop, stopped) = watch::channel(false);
+    let (end, ended) = watch::channel(None);
     let device = name.to_owned();
-    let task = tokio::spawn(client.run(move |n| source.content(&device, n), sink.clone(), stopped));
+    let task = tokio::spawn(client.run(move |n| source.content(&device, n), sink.clone(), ended));
     Ok(Member {
         name: name.to_owned(),
         ae_id,
@@ -294,7 +301,7 @@ async fn plain(
         pace,
         sink,
         moving: Arc::default(),
-        runner: Runner::Plain { stop, task },
+        runner: Runner::Plain { end, task },
     })
 }
 

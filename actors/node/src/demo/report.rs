@@ -98,6 +98,8 @@ pub struct Report {
     pub retried: u64,
     /// Readings that a full buffer lost before they were sent.
     pub dropped: u64,
+    /// Readings that were still in the devices' buffers at the end: never sent.
+    pub unsent: u64,
     /// The checker's verdict.
     pub verdict: Verdict,
     /// What else went wrong.
@@ -190,6 +192,7 @@ impl fmt::Display for Report {
             ("refused", v.refused),
             ("retried", self.retried),
             ("dropped by full buffers", self.dropped),
+            ("never sent", self.unsent),
             ("audit lines checked", v.log_lines),
             ("violations", v.violations()),
         ] {

@@ -20,9 +20,9 @@ use crate::admin::types::{AuditLine, Directory, DrainOrder, MoveOrder, MoveReaso
 use crate::topology::{Location, Node, Topology, UnmodifiedSteering};
 use crate::up::UpError;
 
-/// Moves under way at once.
 /// One move in so many may fail.
 const FAILED_MOVES_DIVISOR: usize = 10;
+/// Moves under way at once.
 const MOVES_AT_ONCE: usize = 4;
 /// A device writes without pause from so long before its move to so long after.
 const BEFORE: Duration = Duration::from_millis(80);
@@ -363,7 +363,7 @@ impl<'a> Stage<'a> {
         }
         let read_back = evidence.histories.iter().map(|h| h.read_back.len()).sum();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let Totals { retried, dropped } = totals;
+        let Totals { retried, dropped, unsent } = totals;
         Ok(Report {
             ok: verdict.is_clean() && self.problems.is_empty(),
             seed: self.settings.seed,
@@ -383,6 +383,7 @@ impl<'a> Stage<'a> {
             read_back: count(read_back),
             retried,
             dropped,
+            unsent,
             verdict,
             problems: self.problems,
             dir: None,
