@@ -7,6 +7,7 @@ pub mod clock;
 mod deliver;
 pub mod gate;
 pub mod group;
+mod halt;
 mod history;
 mod moves;
 mod net;

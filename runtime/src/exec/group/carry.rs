@@ -8,6 +8,7 @@ use onemec_wire::{Epoch, Member, Seq};
 use super::GroupExec;
 use super::commit::WriteReply;
 use crate::exec::body::MoveTimes;
+use crate::exec::halt::{Point, reached};
 
 /// Bytes of records that are taken from the store at once.
 const RUN_BYTES: usize = 1 << 20;
@@ -36,6 +37,7 @@ impl GroupExec {
                 Output::Propose(command) => {
                     if let (Command::Transfer { .. }, Some(m)) = (&command, &mut self.moving) {
                         m.proposed.get_or_insert(now);
+                        reached(Point::Transfer);
                     }
                     self.env.net.propose(self.group, command);
                 }
@@ -46,6 +48,7 @@ impl GroupExec {
                 Output::MoveFrozen { id } => {
                     if let Some(m) = self.moving.as_mut().filter(|m| m.id == id) {
                         m.frozen = Some(now);
+                        reached(Point::Freeze);
                     }
                 }
                 Output::ContextGone(context) => self.on_context_gone(context),
@@ -94,6 +97,7 @@ impl GroupExec {
     }
 
     fn on_leading(&mut self, now: Mono, primary: bool, forward_to: Option<Member>) {
+        reached(if primary { Point::Activate } else { Point::Settle });
         self.contexts.serve(primary);
         self.delivering.clear();
         self.backoff.clear();

@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::body::MoveTimes;
 use super::clock::Clock;
 use super::gate::GroupGate;
+use super::halt::{Point, reached};
 use super::ports::GroupNet;
 use super::{Deliverer, GroupLimits};
 use crate::audit::Audit;
@@ -293,6 +294,7 @@ impl GroupExec {
                     self.moving =
                         Some(MoveWatch { id: order.id, ordered: now, frozen: None, proposed: None, parked: 0, reply });
                     self.step(now, Input::Move(order));
+                    reached(Point::Prepare);
                 }
             }
             GroupMsg::Delivered(id, lane, op) => self.on_delivered(now, id, lane, op),
@@ -451,6 +453,7 @@ impl GroupExec {
             return;
         }
         self.snapshot_at = base;
+        reached(Point::Ready);
         self.step(now, Input::Installed { base, epoch, from, synced: true });
     }
 
