@@ -11,19 +11,19 @@ use std::path::Path;
 use onemec_core::time::Mono;
 use onemec_wire::{ContextId, Epoch, GroupId, Incarnation, Seq};
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exec::clock::boottime;
 
 /// Lines kept in memory; older ones are only in the file.
 const RING_MAX: usize = 262_144;
 
-/// One line.
-#[derive(Debug, Clone, Serialize)]
+/// One line of a node's audit log: `audit.jsonl` in its data folder, and `GET /admin/v1/audit?after=&limit=`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditLine {
     /// Number of the line in this node's log, rising over restarts.
     pub n: u64,
-    /// The node's name.
+    /// The node that wrote it.
     pub node: String,
     /// Its boot.
     pub incarnation: u64,
@@ -32,11 +32,12 @@ pub struct AuditLine {
     pub event: AuditEvent,
 }
 
-/// What a line records.
-#[derive(Debug, Clone, Serialize)]
+/// What an audit line records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum AuditEvent {
-    /// As primary, this node acknowledged an operation.
+    /// As primary, this node acknowledged the operations `seq..=last_seq` of one context of a group. A line may cover
+    /// several neighbours: `received_ns` is then the latest reception, `at_ns` the earliest answer.
     Acknowledged {
         /// Context.
         context: String,
@@ -44,14 +45,17 @@ pub enum AuditEvent {
         group: String,
         /// Epoch.
         epoch: u64,
-        /// Place in the group's log.
+        /// First place in the group's log.
         seq: u64,
+        /// Last; absent: the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_seq: Option<u64>,
         /// When the request came in at this node.
         received_ns: u64,
         /// When the answer left.
         at_ns: u64,
     },
-    /// The gate of a group opened: this node is primary.
+    /// This node's gate for a group opened: it is primary.
     Serving {
         /// Group.
         group: String,
@@ -62,7 +66,7 @@ pub enum AuditEvent {
         /// When.
         at_ns: u64,
     },
-    /// The gate closed.
+    /// The gate closed (freeze, demotion, loss of the lease).
     Ceased {
         /// Group.
         group: String,
@@ -77,6 +81,17 @@ pub enum AuditEvent {
         ae: String,
         /// Its context.
         context: String,
+        /// Epoch.
+        epoch: u64,
+        /// When.
+        at_ns: u64,
+    },
+    /// Contexts changed their group on purpose (regroup, creation in a group).
+    Regrouped {
+        /// The new group.
+        group: String,
+        /// Who is in it now.
+        contexts: Vec<String>,
         /// Epoch.
         epoch: u64,
         /// When.
@@ -113,6 +128,7 @@ impl Audit {
             group: group.to_string(),
             epoch: epoch.0,
             seq: seq.0,
+            last_seq: None,
             received_ns: received.0,
             at_ns: boottime().0,
         });
@@ -164,5 +180,18 @@ impl Audit {
         let first = state.ring.front().map_or(0, |l| l.n);
         let skip = (after + 1).saturating_sub(first) as usize;
         state.ring.iter().skip(skip).take(limit).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_lines_are_flat() {
+        let text = r#"{"n":1,"node":"edge1","incarnation":2,"event":"acknowledged","context":"c","group":"g","epoch":3,"seq":4,"received_ns":5,"at_ns":6}"#;
+        let line: AuditLine = serde_json::from_str(text).unwrap();
+        assert!(matches!(line.event, AuditEvent::Acknowledged { epoch: 3, last_seq: None, .. }));
+        assert_eq!(serde_json::to_string(&line).unwrap(), text);
     }
 }

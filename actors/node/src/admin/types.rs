@@ -1,6 +1,7 @@
 //! JSON of the admin API. Nodes appear by name, groups and contexts as 32 hexadecimal digits, times as milliseconds since
 //! 1970 unless the name says otherwise. Readers ignore fields that they do not know.
 
+pub use onemec_runtime::audit::{AuditEvent, AuditLine};
 use serde::{Deserialize, Serialize};
 
 /// `GET /admin/v1/health`: 200 once the node serves, 503 with the same body before.
@@ -364,88 +365,6 @@ pub struct CapabilityFile {
     pub areas: serde_json::Value,
 }
 
-/// One line of a node's audit log: `audit.jsonl` in its data folder, and `GET /admin/v1/audit?after=&limit=`.
-/// Times are `CLOCK_BOOTTIME` in nanoseconds: comparable between the processes of one machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditLine {
-    /// Number of the line in this node's log, rising over restarts.
-    pub n: u64,
-    /// The node that wrote it.
-    pub node: String,
-    /// Its boot.
-    pub incarnation: u64,
-    /// What happened.
-    #[serde(flatten)]
-    pub event: AuditEvent,
-}
-
-/// What an audit line records.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum AuditEvent {
-    /// As primary, this node acknowledged the operations `seq..=last_seq` of one context of a group. A line may cover
-    /// several neighbours: `received_ns` is then the latest reception, `at_ns` the earliest answer.
-    Acknowledged {
-        /// Context.
-        context: String,
-        /// Group.
-        group: String,
-        /// Epoch.
-        epoch: u64,
-        /// First.
-        seq: u64,
-        /// Last; absent: the same.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        last_seq: Option<u64>,
-        /// When the request came in at this node.
-        received_ns: u64,
-        /// When the answer left.
-        at_ns: u64,
-    },
-    /// This node's gate for a group opened: it is primary.
-    Serving {
-        /// Group.
-        group: String,
-        /// Its contexts.
-        contexts: Vec<String>,
-        /// Epoch.
-        epoch: u64,
-        /// When.
-        at_ns: u64,
-    },
-    /// The gate closed (freeze, demotion, loss of the lease).
-    Ceased {
-        /// Group.
-        group: String,
-        /// Epoch.
-        epoch: u64,
-        /// When.
-        at_ns: u64,
-    },
-    /// This node's CSE became the registrar of an AE.
-    Registrar {
-        /// AE-ID stem.
-        ae: String,
-        /// Its context.
-        context: String,
-        /// Epoch.
-        epoch: u64,
-        /// When.
-        at_ns: u64,
-    },
-    /// Contexts changed their group on purpose (regroup, creation in a group).
-    Regrouped {
-        /// The new group.
-        group: String,
-        /// Who is in it now.
-        contexts: Vec<String>,
-        /// Epoch.
-        epoch: u64,
-        /// When.
-        at_ns: u64,
-    },
-}
-
 /// A page of the audit log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditPage {
@@ -467,17 +386,4 @@ pub struct ErrorBody {
     /// When trying again makes sense.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn audit_lines_are_flat() {
-        let text = r#"{"n":1,"node":"edge1","incarnation":2,"event":"acknowledged","context":"c","group":"g","epoch":3,"seq":4,"received_ns":5,"at_ns":6}"#;
-        let line: AuditLine = serde_json::from_str(text).unwrap();
-        assert!(matches!(line.event, AuditEvent::Acknowledged { epoch: 3, last_seq: None, .. }));
-        assert_eq!(serde_json::to_string(&line).unwrap(), text);
-    }
 }

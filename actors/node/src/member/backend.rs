@@ -357,10 +357,6 @@ impl AdminBackend for Backend {
         };
         let lines = audit.after(after, limit);
         let next = (lines.len() == limit).then(|| lines.last().map(|l| l.n)).flatten();
-        let text =
-            serde_json::to_value(&lines).map_err(|e| AdminError::new(500, "internal", e.to_string(), "report it"))?;
-        let lines =
-            serde_json::from_value(text).map_err(|e| AdminError::new(500, "internal", e.to_string(), "report it"))?;
         Ok(AuditPage { lines, next })
     }
 
