@@ -7,7 +7,7 @@
 pub(super) enum Point {
     /// Source: the order is accepted, the target begins to catch up.
     Prepare,
-    /// Target: the history is stored, the tail is what is left.
+    /// Target: what it needs to be ready has come; it is stored next.
     Ready,
     /// Source: the gate is closed, operations are parked.
     Freeze,

@@ -16,7 +16,7 @@ use onemec_core::context::{Answer, ContextKind, EffectId, Gate, Op, RepeatKey};
 use onemec_core::contexts::{Admission, GroupContexts, Lane, OpHead};
 use onemec_core::directory::{Base, Placement};
 use onemec_core::group::{
-    GroupBody, GroupMessage, Input, Live, MoveFailure, MoveId, MoveOrder, NotNow, Position, Replica,
+    Goal, GroupBody, GroupMessage, Input, Live, MoveFailure, MoveId, MoveOrder, NotNow, Position, Replica,
 };
 use onemec_core::time::Mono;
 use onemec_wire::record::RecordMeta;
@@ -58,6 +58,8 @@ pub enum GroupMsg {
         to: Member,
         /// What it holds now.
         held: Option<Position>,
+        /// Bytes that were sent.
+        bytes: u64,
     },
     /// A history was received and is stored.
     Installed {
@@ -78,8 +80,8 @@ pub enum GroupMsg {
     Refused(Base),
     /// Time has passed.
     Tick,
-    /// Move the group.
-    Move(MoveOrder, oneshot::Sender<Result<MoveTimes, MoveFailure>>),
+    /// Move the group. The span is the parent of those of its states.
+    Move(MoveOrder, tracing::Span, oneshot::Sender<Result<MoveTimes, MoveFailure>>),
     /// An effect was delivered; perhaps the context is to hear of it.
     Delivered(EffectId, Lane, Option<Op>),
     /// An effect could not be delivered.
@@ -135,6 +137,8 @@ pub struct GroupStatus {
     pub replicas: Vec<(u64, u64, u64)>,
     /// Contexts.
     pub contexts: Vec<String>,
+    /// A move is under way.
+    pub moving: bool,
 }
 
 /// An operation that has its place and waits for the commit point.
@@ -166,6 +170,11 @@ struct MoveWatch {
     frozen: Option<Mono>,
     proposed: Option<Mono>,
     parked: u32,
+    target: Option<Member>,
+    bytes: u64,
+    parent: tracing::Span,
+    /// Of the state that it is in.
+    _span: tracing::Span,
     reply: oneshot::Sender<Result<MoveTimes, MoveFailure>>,
 }
 
@@ -273,7 +282,8 @@ impl GroupExec {
             GroupMsg::Connected(member) => self.step(now, Input::Connected(member)),
             GroupMsg::Write(write) => self.on_write(now, write),
             GroupMsg::Synced { cuts, upto } => self.step(now, Input::Synced { cuts, upto }),
-            GroupMsg::HistorySent { to, held } => {
+            GroupMsg::HistorySent { to, held, bytes } => {
+                self.count_sent(to, bytes);
                 self.sending.remove(&to);
                 self.step(now, Input::HistorySent { to, held });
             }
@@ -287,12 +297,26 @@ impl GroupExec {
                 self.tick_at = None;
                 self.step(now, Input::Tick);
             }
-            GroupMsg::Move(order, reply) => {
+            GroupMsg::Move(order, parent, reply) => {
                 if self.moving.is_some() {
                     let _gone = reply.send(Err(MoveFailure::Busy));
                 } else {
-                    self.moving =
-                        Some(MoveWatch { id: order.id, ordered: now, frozen: None, proposed: None, parked: 0, reply });
+                    let target = match order.goal {
+                        Goal::Hand(target) => Some(target),
+                        Goal::Seal | Goal::Regroup { .. } => None,
+                    };
+                    self.moving = Some(MoveWatch {
+                        id: order.id,
+                        ordered: now,
+                        frozen: None,
+                        proposed: None,
+                        parked: 0,
+                        target,
+                        bytes: 0,
+                        _span: tracing::info_span!(parent: &parent, "prepare"),
+                        parent,
+                        reply,
+                    });
                     self.step(now, Input::Move(order));
                     reached(Point::Prepare);
                 }
@@ -321,6 +345,10 @@ impl GroupExec {
         let positions = records.iter().map(|r| Position { epoch: r.epoch(), seq: r.seq() }).collect();
         if matches!(message.body, GroupBody::Append { .. }) {
             self.arrived = records;
+            let member = self.replica.placement().is_some_and(|p| p.in_sync.contains(&self.env.member));
+            if !member && !self.arrived.is_empty() {
+                reached(Point::Ready);
+            }
         }
         self.step(now, Input::Peer { from, message, records: positions });
         self.arrived.clear();
@@ -453,7 +481,6 @@ impl GroupExec {
             return;
         }
         self.snapshot_at = base;
-        reached(Point::Ready);
         self.step(now, Input::Installed { base, epoch, from, synced: true });
     }
 
@@ -472,6 +499,7 @@ impl GroupExec {
             outbox: self.contexts.outbox_len(),
             replicas: self.replica.peers().map(|(m, h, s)| (m.node.0, h.0, s.0)).collect(),
             contexts: self.contexts.contexts().map(|(c, _)| c.to_string()).collect(),
+            moving: self.moving.is_some(),
         }
     }
 }
