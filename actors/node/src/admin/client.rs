@@ -1,6 +1,6 @@
 //! Asks nodes over the admin API: one request per connection, with a deadline, errors that say what to do next.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, header};
@@ -17,6 +17,8 @@ use super::types::{
 
 /// Opening a connection takes no longer.
 const CONNECT: Duration = Duration::from_secs(2);
+/// Pause before a node that starts is asked again.
+const STARTING_PAUSE: Duration = Duration::from_millis(50);
 /// Lines per page that is asked for.
 const PAGE: usize = 5000;
 
@@ -59,12 +61,21 @@ pub enum AdminFailure {
 pub struct AdminClient {
     endpoint: Endpoint,
     timeout: Duration,
+    patient: bool,
 }
 
 impl AdminClient {
     /// Asks `endpoint`; an answer may take `timeout`.
     pub fn new(endpoint: Endpoint, timeout: Duration) -> Self {
-        Self { endpoint, timeout }
+        Self { endpoint, timeout, patient: false }
+    }
+
+    /// Waits for a node that starts (it may also be starting anew, after the cluster had given it up), as long as an answer
+    /// may take: such a node has done nothing of what was asked.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
     }
 
     /// Where it asks.
@@ -166,6 +177,20 @@ impl AdminClient {
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, AdminFailure> {
+        let until = Instant::now() + self.timeout;
+        loop {
+            match self.ask_once(method.clone(), path, body.clone()).await {
+                Err(AdminFailure::Refused { body, .. })
+                    if self.patient && body.code == "node-starting" && Instant::now() < until =>
+                {
+                    tokio::time::sleep(STARTING_PAUSE).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn ask_once<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, AdminFailure> {
         let request = Request::builder()
             .method(method)
             .uri(format!("/admin/v1{path}"))

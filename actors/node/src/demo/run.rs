@@ -131,7 +131,7 @@ impl<'a> Stage<'a> {
         }
         let a = in_cse.admin_listen;
         let at = onemec_device::Endpoint { tls: false, host: a.ip().to_string(), port: a.port() };
-        let admin = AdminClient::new(at, Duration::from_secs(30));
+        let admin = AdminClient::new(at, Duration::from_secs(30)).patient();
         let start =
             mobility::trace(&Waypoints { seed: settings.seed, ..Waypoints::default() }, &places, settings.devices, 0);
         let homes: Vec<&Node> = start.start.iter().filter_map(|i| edges.get(*i).copied()).collect();
@@ -511,7 +511,7 @@ async fn gather_logs<H: Hosts>(hosts: &H, t: &Topology, evidence: &mut Evidence,
         evidence.nodes.push(node.name.clone());
         let a = node.admin_listen;
         let at = onemec_device::Endpoint { tls: false, host: a.ip().to_string(), port: a.port() };
-        let admin = AdminClient::new(at, Duration::from_secs(30));
+        let admin = AdminClient::new(at, Duration::from_secs(30)).patient();
         let lines: Result<Vec<AuditLine>, String> = match hosts.audit_file(&node.name) {
             Some(path) => evidence::audit_file(&path)
                 .map(|(lines, damaged)| {
