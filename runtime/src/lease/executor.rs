@@ -19,6 +19,9 @@ use crate::directory::{DirectoryHandle, Net, SharedVoteCell};
 const TICKS_PER_LEASE: u32 = 30;
 /// Longest sleep, so that the thread notices a leadership that it was not told of.
 const SLEEP_MAX: Duration = Duration::from_millis(20);
+/// The thread runs so much too late (a part of the lease) before that is said, and it is not said more often than this.
+const LATE_DIVISOR: u32 = 6;
+const SAY_LATE_EVERY: Duration = Duration::from_secs(10);
 /// Messages of this node to itself within one turn; a turn makes two at most, this is a guard.
 const LOCAL_MAX: usize = 64;
 
@@ -42,6 +45,7 @@ pub(super) struct Executor {
     local: VecDeque<LeaseMessage>,
     out: Vec<GrantorOutput>,
     next_tick: Mono,
+    said_late: Option<Mono>,
 }
 
 impl Executor {
@@ -75,6 +79,7 @@ impl Executor {
             local: VecDeque::new(),
             out: Vec::new(),
             next_tick: Mono(0),
+            said_late: None,
         }
     }
 
@@ -86,6 +91,7 @@ impl Executor {
     ) {
         loop {
             let sleep = self.turn();
+            let due = boottime() + sleep;
             tokio::select! {
                 biased;
                 _ = &mut stop => return,
@@ -94,6 +100,17 @@ impl Executor {
                 Some(member) = self.burials.refused.recv() => self.grantor.burial_refused(boottime(), member),
                 () = tokio::time::sleep(sleep) => {}
             }
+            self.say_if_late(due);
+        }
+    }
+
+    /// A thread that does not get its time is why healthy nodes are declared dead: the operator should know.
+    fn say_if_late(&mut self, due: Mono) {
+        let now = boottime();
+        let late = now.since(due);
+        if late > self.timing.lease / LATE_DIVISOR && self.said_late.is_none_or(|at| now.since(at) > SAY_LATE_EVERY) {
+            self.said_late = Some(now);
+            tracing::warn!(?late, lease = ?self.timing.lease, "too little CPU: the thread for leases runs late");
         }
     }
 

@@ -31,6 +31,8 @@ use crate::directory::{DatagramHandler, DirectoryHandle, Net};
 const INBOX_MAX: usize = 4_096;
 /// Orders that wait for the thread.
 const ORDERS_MAX: usize = 64;
+/// The thread's nice value: a lease must not run out because other work fills the CPUs.
+const PRIORITY: i32 = -15;
 /// Version of the messages.
 const VERSION: u8 = 1;
 
@@ -150,6 +152,11 @@ impl LeaseService {
         net.on_datagram(ServiceId::LEASE, Arc::new(Inbox(inbox)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name("onemec-lease".into()).spawn(move || {
+            // Best effort: it needs CAP_SYS_NICE or a limit that admits it (the unit file sets one). On Linux this is the
+            // priority of the calling thread alone, which runs for microseconds per second.
+            if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
+                tracing::debug!(%error, "the thread for leases has no raised priority");
+            }
             runtime.block_on(executor.run(messages, ordered, stopped));
         })?;
         let handle = LeaseHandle { shared, renewed, orders };
