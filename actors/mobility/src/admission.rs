@@ -20,7 +20,7 @@ pub struct AdmissionLimits {
     pub moves_max: u32,
     /// With more load nothing comes that nobody waits for ([`MoveReason::is_pressing`]); 0 to 1.
     pub load_max: f64,
-    /// With more load nothing comes; 0 to 1.
+    /// With more load nothing comes; 0 to 1. A load is at most 1: with 1 nobody who waits is turned away for it.
     pub load_pressing_max: f64,
     /// Largest history of a group, in bytes.
     pub history_bytes_max: u64,
@@ -36,7 +36,7 @@ impl Default for AdmissionLimits {
             aes_max: 100_000,
             moves_max: 32,
             load_max: 0.85,
-            load_pressing_max: 0.95,
+            load_pressing_max: 1.0,
             history_bytes_max: u64::MAX,
             retry_ms: 200,
             hold_ms: 30_000,
@@ -51,6 +51,8 @@ pub struct HostState<'a> {
     pub name: &'a str,
     /// Its domain.
     pub domain: &'a str,
+    /// The region that it stands in.
+    pub region: &'a str,
     /// Its trust words.
     pub trust: &'a BTreeSet<String>,
     /// It serves (has its lease and has started).
@@ -80,9 +82,19 @@ pub struct Incoming<'a> {
     pub residency: &'a [Residency],
     /// Trust words that it needs.
     pub trust: &'a BTreeSet<String>,
+    /// This node is its home: a CSEBase that comes back.
+    pub is_home: bool,
+    /// A name of it that is taken here, with its holder, in words.
+    pub name_taken: Option<&'a str>,
+    /// Why its devices could not prove here who they are, or would lose the protection that they have, in words.
+    pub credentials: Option<&'a str>,
 }
 
 impl Incoming<'_> {
+    fn key(&self) -> Option<ContextId> {
+        self.contexts.iter().map(|(context, _)| *context).min()
+    }
+
     fn aes(&self) -> u64 {
         self.contexts.iter().filter(|(_, kind)| *kind == ContextKind::AE).count() as u64
     }
@@ -109,6 +121,10 @@ pub enum AdmissionCode {
     Residency,
     /// Refused: it lacks a trust word.
     Trust,
+    /// Refused: its devices could not prove here who they are.
+    Credentials,
+    /// Refused: a name of it is taken here.
+    NameTaken,
     /// Refused: a context of the group belongs to its CSEBase.
     Pinned,
     /// Refused: nothing to move.
@@ -117,7 +133,7 @@ pub enum AdmissionCode {
 
 impl AdmissionCode {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::NotReady,
         Self::TooManyMoves,
         Self::Overloaded,
@@ -127,6 +143,8 @@ impl AdmissionCode {
         Self::TooLarge,
         Self::Residency,
         Self::Trust,
+        Self::Credentials,
+        Self::NameTaken,
         Self::Pinned,
         Self::NoContext,
     ];
@@ -143,6 +161,8 @@ impl AdmissionCode {
             Self::TooLarge => "too-large",
             Self::Residency => "residency",
             Self::Trust => "trust",
+            Self::Credentials => "credentials",
+            Self::NameTaken => "name-taken",
             Self::Pinned => "pinned",
             Self::NoContext => "no-context",
         }
@@ -218,17 +238,25 @@ fn lasting(limits: &AdmissionLimits, host: &HostState<'_>, group: &Incoming<'_>)
         return Some((AdmissionCode::NoContext, "the group has no context".into()));
     }
     if let Some((context, _)) = group.contexts.iter().find(|(_, kind)| *kind == ContextKind::CSE_BASE) {
-        return Some((AdmissionCode::Pinned, format!("context {context} belongs to its CSEBase")));
+        // It serves only this node's own resources: not even a drain keeps it away from home.
+        let away = || (AdmissionCode::Pinned, format!("context {context} belongs to its CSEBase"));
+        return (!group.is_home).then(away);
     }
     if host.draining {
         return Some((AdmissionCode::Draining, format!("{name} is being emptied")));
     }
-    let site = Site { name, domain: host.domain, trust: host.trust, is_home: false };
+    let site = Site { name, domain: host.domain, region: host.region, trust: host.trust, is_home: group.is_home };
     if let Some(text) = group.residency.iter().find_map(|label| label.permits(site).err()) {
         return Some((AdmissionCode::Residency, text));
     }
     if let Some(word) = group.trust.difference(host.trust).next() {
         return Some((AdmissionCode::Trust, format!("{name} does not have the trust word {word}")));
+    }
+    if let Some(text) = group.credentials {
+        return Some((AdmissionCode::Credentials, text.to_owned()));
+    }
+    if let Some(text) = group.name_taken {
+        return Some((AdmissionCode::NameTaken, text.to_owned()));
     }
     if group.history_bytes > limits.history_bytes_max {
         let text = format!("{} bytes of history, {name} takes {}", group.history_bytes, limits.history_bytes_max);
@@ -271,20 +299,32 @@ impl Ledger {
         host: &HostState<'_>,
         group: &Incoming<'_>,
     ) -> Decision {
-        let key = group.contexts.iter().map(|(context, _)| *context).min();
-        self.held.retain(|context, held| held.until_ms > now_ms && Some(*context) != key);
-        let mut host = host.clone();
-        host.moves = host.moves.saturating_add(u32::try_from(self.held.len()).unwrap_or(u32::MAX));
-        for held in self.held.values() {
-            host.aes = host.aes.saturating_add(held.aes);
-            host.free_bytes = host.free_bytes.saturating_sub(held.bytes);
-        }
-        let decision = decide(limits, &host, group);
-        if let (Decision::Accept, Some(key)) = (&decision, key) {
+        let decision = self.ask(now_ms, limits, host, group);
+        if let (Decision::Accept, Some(key)) = (&decision, group.key()) {
             let until_ms = now_ms.saturating_add(limits.hold_ms);
             self.held.insert(key, Held { until_ms, aes: group.aes(), bytes: group.history_bytes });
         }
         decision
+    }
+
+    /// Decides like [`Self::admit`] and keeps no room: somebody only wants to know.
+    pub fn ask(
+        &mut self,
+        now_ms: u64,
+        limits: &AdmissionLimits,
+        host: &HostState<'_>,
+        group: &Incoming<'_>,
+    ) -> Decision {
+        let key = group.key();
+        self.held.retain(|_, held| held.until_ms > now_ms);
+        let mut host = host.clone();
+        let others = self.held.iter().filter(|(context, _)| Some(**context) != key);
+        for (_, held) in others {
+            host.moves = host.moves.saturating_add(1);
+            host.aes = host.aes.saturating_add(held.aes);
+            host.free_bytes = host.free_bytes.saturating_sub(held.bytes);
+        }
+        decide(limits, &host, group)
     }
 
     /// The group of these contexts has arrived (its AEs are counted at home now) or will not come.

@@ -23,6 +23,11 @@ pub const PAGES: &[CodePage] = &[
     page("bundle-too-large", "More than 256 contexts should move together.", "Split the request."),
     page("cancelled", "A drain or a move was cancelled.", "Order it again if it is wanted after all."),
     page("crashed", "The program failed while it moved a group.", "Report the log; order the move again."),
+    page(
+        "credentials",
+        "The device could not prove at the node who it is, or would lose TLS.",
+        "Give the node TLS or the device's token, or choose another.",
+    ),
     page("deadline", "A move found no target in its time.", "See the last failure; give it more time (move_ms_max)."),
     page("domain", "The node belongs to a domain that the request does not allow.", "Allow it, or choose another."),
     page("draining", "The node is being emptied.", "Choose another, or end the drain (undrain)."),
@@ -30,6 +35,12 @@ pub const PAGES: &[CodePage] = &[
     page("is-current", "The node serves the AE already.", "Nothing."),
     page("moves-failed", "Many moves failed within a minute.", "See `onemec handovers` for their codes."),
     page("moves-frequent", "A group moves to and fro.", "Look who orders its moves; widen the thresholds."),
+    page(
+        "moves-slow",
+        "Moves interrupted their devices for longer than 200 ms.",
+        "See `onemec handovers` for the phase that took long.",
+    ),
+    page("name-taken", "A name of the AE is taken at the node.", "Rename one of the two, or choose another node."),
     page("no-api", "The node does not offer an API that is needed.", "Start the API there, or choose another."),
     page("no-candidate", "No node may take the AE.", "`onemec candidates AE` tells why for each."),
     page("no-capability", "The node lacks a capability that is needed.", "Choose another, or ask for less."),
@@ -82,7 +93,7 @@ mod tests {
             assert!(page_of(code.as_str()).is_some(), "{code:?}");
         }
         let other = ["attempts", "deadline", "no-candidate", "cancelled", "unknown", "crashed", "timeout"];
-        let alarms = ["moves-failed", "moves-frequent"];
+        let alarms = ["moves-failed", "moves-frequent", "moves-slow"];
         for code in other.into_iter().chain(alarms) {
             assert!(page_of(code).is_some(), "{code}");
         }

@@ -51,7 +51,7 @@ pub struct DrainGroup {
 /// A group that could not be moved; it is served where it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DrainFailure {
-    /// The group, 32 hexadecimal digits.
+    /// The group.
     pub group: String,
     /// A short word for machines.
     pub code: String,
@@ -189,7 +189,7 @@ impl DrainPlan {
     fn fail(&mut self, group: GroupId, code: String, text: String) {
         self.failed += 1;
         if self.failures.len() < FAILED_LISTED_MAX {
-            self.failures.push(DrainFailure { group: crate::hex32(&group.0), code, text });
+            self.failures.push(DrainFailure { group: group.to_string(), code, text });
         }
     }
 

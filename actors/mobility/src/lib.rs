@@ -26,16 +26,7 @@ pub mod codes;
 pub mod drain;
 pub mod failback;
 pub mod kpi;
+pub mod link;
 pub mod residency;
 pub mod strategy;
 pub mod token;
-
-/// An id as the admin API writes it: 32 lower-case hexadecimal digits.
-pub fn hex32(id: &[u8; 16]) -> String {
-    use std::fmt::Write;
-    id.iter().fold(String::with_capacity(32), |mut out, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}

@@ -11,13 +11,15 @@ pub const WORDS_MAX: usize = 64;
 /// Where data may be. All parts must hold; an empty label permits every place.
 ///
 /// Text: parts separated by `;`. `device` (only the host at which the AE is at home), `hosts:edge1,edge2` (one of these
-/// nodes), `domain:local.onemec` (this service provider), `trust:operator,iso27001` (all of these words).
+/// nodes), `domain:local.onemec` (this service provider), `region:berlin,brandenburg` (in one of these regions),
+/// `trust:operator,iso27001` (all of these words).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Residency {
     nowhere: bool,
     device: bool,
     hosts: Option<BTreeSet<String>>,
     domain: Option<String>,
+    regions: Option<BTreeSet<String>>,
     trust: BTreeSet<String>,
 }
 
@@ -28,6 +30,8 @@ pub struct Site<'a> {
     pub name: &'a str,
     /// Its domain.
     pub domain: &'a str,
+    /// The region that it stands in; empty: not known.
+    pub region: &'a str,
     /// Its trust words.
     pub trust: &'a BTreeSet<String>,
     /// The AE is at home there.
@@ -59,6 +63,7 @@ impl Residency {
             match part.split_once(':') {
                 None if part == "device" => label.device = true,
                 Some(("hosts", words)) if label.hosts.is_none() => label.hosts = Some(set(words)?),
+                Some(("region", words)) if label.regions.is_none() => label.regions = Some(set(words)?),
                 Some(("domain", domain)) if label.domain.is_none() && !domain.trim().is_empty() => {
                     label.domain = Some(domain.trim().to_owned());
                 }
@@ -97,6 +102,11 @@ impl Residency {
         {
             return Err(format!("the data stays in the domain {domain}"));
         }
+        if let Some(regions) = &self.regions
+            && !regions.contains(site.region)
+        {
+            return Err(format!("the data stays in the region {}", list(regions)));
+        }
         match self.trust.iter().find(|word| !site.trust.contains(*word)) {
             Some(word) => Err(format!("the data needs a host with the trust word {word}")),
             None => Ok(()),
@@ -124,7 +134,7 @@ mod tests {
 
     fn permits(label: &str, name: &str, domain: &str, trust: &[&str], is_home: bool) -> bool {
         let trust = trust.iter().map(|w| (*w).to_owned()).collect();
-        Residency::parse(label).unwrap().permits(Site { name, domain, trust: &trust, is_home }).is_ok()
+        Residency::parse(label).unwrap().permits(Site { name, domain, region: "berlin", trust: &trust, is_home }).is_ok()
     }
 
     #[test]
@@ -135,6 +145,8 @@ mod tests {
         assert!(permits("domain:d;trust:a,b", "edge3", "d", &["a", "b", "c"], false));
         assert!(!permits("domain:d;trust:a,b", "edge3", "d", &["a"], false));
         assert!(!permits("domain:d;trust:a", "edge3", "e", &["a"], false));
+        assert!(permits("region:paris,berlin", "edge3", "d", &[], false));
+        assert!(!permits("region:paris", "edge3", "d", &[], false));
         assert!(permits("device", "edge1", "d", &[], true));
         assert!(!permits("device", "edge1", "d", &[], false));
     }
@@ -144,7 +156,7 @@ mod tests {
         let long = "x".repeat(LABEL_BYTES_MAX + 1);
         for bad in ["planet:earth", "hosts:", "domain: ", "device:x", "hosts:a;hosts:b", "hosts", long.as_str()] {
             assert!(Residency::parse(bad).is_err(), "{bad}");
-            let site = Site { name: "edge1", domain: "d", trust: &BTreeSet::new(), is_home: true };
+            let site = Site { name: "edge1", domain: "d", region: "", trust: &BTreeSet::new(), is_home: true };
             assert!(Residency::parse_closed(bad).permits(site).is_err());
         }
     }

@@ -50,7 +50,7 @@ impl MoveReason {
 
     /// Somebody waits for it; it may use capacity that the cluster's own tidying may not.
     pub const fn is_pressing(self) -> bool {
-        matches!(self, Self::Operator | Self::Device | Self::Network | Self::Failover)
+        !matches!(self, Self::Failback | Self::LoadBalance)
     }
 }
 

@@ -9,6 +9,7 @@ fn host() -> HostState<'static> {
     HostState {
         name: "edge1",
         domain: "local",
+        region: "",
         trust: no_words(),
         ready: true,
         draining: false,
@@ -24,7 +25,16 @@ fn ae(n: u64) -> [(ContextId, ContextKind); 1] {
 }
 
 fn incoming(contexts: &[(ContextId, ContextKind)]) -> Incoming<'_> {
-    Incoming { contexts, history_bytes: 0, reason: MoveReason::Drain, residency: &[], trust: no_words() }
+    Incoming {
+        contexts,
+        history_bytes: 0,
+        reason: MoveReason::LoadBalance,
+        residency: &[],
+        trust: no_words(),
+        is_home: false,
+        name_taken: None,
+        credentials: None,
+    }
 }
 
 fn code(d: &Decision) -> &'static str {
@@ -43,7 +53,7 @@ fn code(d: &Decision) -> &'static str {
 
 #[test]
 fn each_answer_has_its_code() {
-    let limits = AdmissionLimits { aes_max: 11, history_bytes_max: 2_000, ..AdmissionLimits::default() };
+    let limits = AdmissionLimits { aes_max: 11, history_bytes_max: 2_000, load_pressing_max: 0.95, ..AdmissionLimits::default() };
     let one = ae(1);
     let with = |host: HostState<'_>, group: Incoming<'_>| code(&decide(&limits, &host, &group));
     let group = incoming(&one);
@@ -58,6 +68,11 @@ fn each_answer_has_its_code() {
         "overloaded"
     );
     assert_eq!(with(HostState { draining: true, ready: false, ..host() }, group), "draining");
+    assert_eq!(with(host(), Incoming { credentials: Some("no token"), ..group }), "credentials");
+    assert_eq!(with(host(), Incoming { name_taken: Some("meter"), ..group }), "name-taken");
+    let base = [(ContextId::made(1, 9, 0), ContextKind::CSE_BASE)];
+    let home = Incoming { contexts: &base, is_home: true, ..group };
+    assert_eq!(with(HostState { draining: true, ..host() }, home), "accept");
     assert_eq!(with(HostState { aes: 11, ..host() }, group), "full");
     assert_eq!(with(host(), Incoming { history_bytes: 1_001, ..group }), "no-space");
     assert_eq!(with(host(), Incoming { history_bytes: 2_001, ..group }), "too-large");

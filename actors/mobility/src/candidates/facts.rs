@@ -59,6 +59,8 @@ pub struct TargetFacts {
     pub trust: BTreeSet<String>,
     /// Its domain.
     pub domain: String,
+    /// The region that it stands in; empty: not known.
+    pub region: String,
     /// Age of what gossip said.
     pub age_ms: u64,
     /// For how long that is valid; 0: not at all.

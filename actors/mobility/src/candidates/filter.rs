@@ -137,7 +137,7 @@ fn permission(t: &TargetFacts, w: &Wanted) -> Option<(ExclusionCode, String)> {
     if !w.domains.is_empty() && !w.domains.contains(&t.domain) {
         return Some((ExclusionCode::Domain, format!("{name} belongs to the domain {}", t.domain)));
     }
-    let site = Site { name, domain: &t.domain, trust: &t.trust, is_home: w.home == Some(t.node) };
+    let site = Site { name, domain: &t.domain, region: &t.region, trust: &t.trust, is_home: w.home == Some(t.node) };
     if let Some(text) = w.residency.iter().find_map(|label| label.permits(site).err()) {
         return Some((ExclusionCode::Residency, text));
     }

@@ -19,6 +19,7 @@ fn node(id: u64) -> TargetFacts {
         location: Some(Location { lat: 52.5, lon: 13.4 }),
         trust: ["operator".to_owned()].into(),
         domain: "local".into(),
+        region: String::new(),
         age_ms: 10,
         valid_ms: 1_000,
         has_replica: false,

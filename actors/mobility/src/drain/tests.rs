@@ -47,7 +47,7 @@ fn in_order_and_paced() {
     assert_eq!((p.state, p.total, p.moved, p.running, p.failed, p.pinned), (DrainState::Running, 3, 1, 1, 1, 1));
     plan.ended(GroupId::made(1, 2, 0), Ok(()));
     assert_eq!(plan.progress().state, DrainState::Failed);
-    assert_eq!(plan.progress().failures[0].group, crate::hex32(&GroupId::made(1, 1, 0).0));
+    assert_eq!(plan.progress().failures[0].group, GroupId::made(1, 1, 0).to_string());
     plan.add(&[group(1), group(7)]);
     assert_eq!(ids(&plan.start(99)), [7], "what came later is moved too, what failed is not tried again");
 }

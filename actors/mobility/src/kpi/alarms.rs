@@ -30,11 +30,11 @@ impl Default for AlarmOptions {
 /// Something an operator should look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MoveAlarm {
-    /// `moves-frequent` or `moves-failed`.
+    /// `moves-frequent`, `moves-failed` or `moves-slow`.
     pub code: &'static str,
     /// In words.
     pub text: String,
-    /// The group, 32 hexadecimal digits, if it is about one.
+    /// The group, if it is about one.
     pub group: Option<String>,
     /// Since when.
     pub since_ms: u64,
@@ -50,6 +50,8 @@ pub(super) struct Alarms {
     failures: u32,
     frequent: BTreeMap<GroupId, u64>,
     failing: Option<u64>,
+    /// When moves broke the budget, and for how long they interrupted.
+    slow: VecDeque<(u64, u64)>,
 }
 
 impl Alarms {
@@ -83,7 +85,18 @@ impl Alarms {
         let frequent = self.frequent.iter().take(ALARMS_MAX).map(|(group, since_ms)| MoveAlarm {
             code: "moves-frequent",
             text: format!("group {group} moved {} times in {seconds} s", self.moves.get(group).copied().unwrap_or(0)),
-            group: Some(crate::hex32(&group.0)),
+            group: Some(group.to_string()),
+            since_ms: *since_ms,
+        });
+        let slow = self.slow.front().map(|(since_ms, _)| MoveAlarm {
+            code: "moves-slow",
+            text: format!(
+                "{} moves interrupted their devices for longer than {} ms in {seconds} s, the worst for {} ms",
+                self.slow.len(),
+                super::INTERRUPTION_BUDGET_US / 1_000,
+                self.slow.iter().map(|(_, us)| us / 1_000).max().unwrap_or(0)
+            ),
+            group: None,
             since_ms: *since_ms,
         });
         let failing = self.failing.map(|since_ms| MoveAlarm {
@@ -92,7 +105,7 @@ impl Alarms {
             group: None,
             since_ms,
         });
-        failing.into_iter().chain(frequent).collect()
+        failing.into_iter().chain(slow).chain(frequent).collect()
     }
 
     fn advance(&mut self, now_ms: u64) {
@@ -100,6 +113,17 @@ impl Alarms {
         while self.events.front().is_some_and(|(at, ..)| self.now_ms - at >= self.options.window_ms) {
             self.forget_oldest();
         }
+        while self.slow.front().is_some_and(|(at, _)| self.now_ms - at >= self.options.window_ms) {
+            self.slow.pop_front();
+        }
+    }
+
+    /// The move that ended last broke the budget.
+    pub(super) fn slow(&mut self, us: u64) {
+        if self.slow.len() >= EVENTS_MAX {
+            self.slow.pop_front();
+        }
+        self.slow.push_back((self.now_ms, us));
     }
 
     fn forget_oldest(&mut self) {

@@ -20,7 +20,9 @@ pub enum Phase {
     Freeze,
     /// The directory command.
     Commit,
-    /// From closing the source's gate to the target's first answer.
+    /// From the applied transfer to the target's open gate.
+    Activate,
+    /// From closing the source's gate to the target's open gate.
     Interruption,
     /// Token check and re-registration.
     Authentication,
@@ -34,10 +36,11 @@ pub enum Phase {
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Prepare,
         Self::Freeze,
         Self::Commit,
+        Self::Activate,
         Self::Interruption,
         Self::Authentication,
         Self::Attach,
@@ -51,6 +54,7 @@ impl Phase {
             Self::Prepare => "prepare",
             Self::Freeze => "freeze",
             Self::Commit => "commit",
+            Self::Activate => "activate",
             Self::Interruption => "interruption",
             Self::Authentication => "authentication",
             Self::Attach => "attach",

@@ -65,7 +65,7 @@ fn write_all(out: &mut String, kpis: &mut MoveKpis, now_ms: u64) -> fmt::Result 
     }
     head(out, "onemec_move_alarms", "gauge", "Alarms about moves that are on, by code.")?;
     let alarms = kpis.alarms.on(now_ms);
-    for code in ["moves-failed", "moves-frequent"] {
+    for code in ["moves-failed", "moves-frequent", "moves-slow"] {
         let on = alarms.iter().filter(|a| a.code == code).count();
         writeln!(out, "onemec_move_alarms{{code=\"{code}\"}} {on}")?;
     }
