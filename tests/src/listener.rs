@@ -1,4 +1,4 @@
-//! A target of notifications: an HTTP server that answers OK and keeps what came.
+//! A target of notifications: an HTTP server that agrees to subscriptions, answers OK and keeps what came.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -69,8 +69,11 @@ async fn answer(kept: Arc<Mutex<Vec<Heard>>>, request: Request<Incoming>) -> Res
     let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let request = text("x-m2m-ri");
     if let Ok(body) = body.collect().await {
-        let body = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
-        kept.lock().unwrap().push(Heard { request: request.clone(), body });
+        let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+        // It agrees to every subscription.
+        if body.pointer("/m2m:sgn/vrq") != Some(&Value::Bool(true)) {
+            kept.lock().unwrap().push(Heard { request: request.clone(), body });
+        }
     }
     let answer = Response::builder()
         .header("x-m2m-rsc", "2000")

@@ -1,5 +1,7 @@
 //! Fetching what a context needs to know before it can decide (see [`crate::op`]).
 
+use std::time::Duration;
+
 use onemec_core::context::{CallOptions, Place};
 use onemec_onem2m::{Refusal, Rsc};
 
@@ -39,12 +41,10 @@ impl Inner {
             let ty = self.resource_facts(address, call).await.map(|f| f.ty);
             facts.types.push((address.clone(), ty));
         }
-        for target in &needs.verify {
-            if self.options.verify_subscriptions {
-                self.verify(target, &needs.subscription, who).await?;
-            }
-            facts.verified.push(target.clone());
+        if self.options.verify_subscriptions {
+            self.verify(needs, who, call).await?;
         }
+        facts.verified.extend(needs.verify.iter().cloned());
         Ok(())
     }
 
@@ -78,22 +78,25 @@ impl Inner {
         }
     }
 
-    /// Asks a notification target whether it agrees (TS-0004 7.4.8.2.1).
-    async fn verify(&self, target: &str, subscription: &[String], who: &Who) -> Result<(), Trouble> {
-        let sur = format!("{}/{}/{}", self.me.cse_id, self.me.base_name, subscription.join("/"));
-        match self.send_verification(target, &sur, &who.id).await {
-            Ok(()) => Ok(()),
-            Err(refusal)
-                if [Rsc::SUBSCRIPTION_CREATOR_HAS_NO_PRIVILEGE, Rsc::SUBSCRIPTION_HOST_HAS_NO_PRIVILEGE]
-                    .contains(&refusal.rsc) =>
-            {
-                Err(refusal.into())
-            }
-            Err(refusal) => Err(Refusal::new(
-                Rsc::SUBSCRIPTION_VERIFICATION_INITIATION_FAILED,
-                format!("{target} did not agree: {}", refusal.debug),
-            )
-            .into()),
-        }
+    /// Asks the notification targets, all at once, whether they agree (TS-0004 7.4.8.2.1). The first that does not decides.
+    async fn verify(&self, needs: &Needs, who: &Who, call: &CallOptions) -> Result<(), Trouble> {
+        let sur = format!("{}/{}/{}", self.me.cse_id, self.me.base_name, needs.subscription.join("/"));
+        let wait = Duration::from_millis(self.options.verify_ms_max).min(call.deadline / 2);
+        let asked = needs.verify.iter().map(|target| async {
+            let answer = tokio::time::timeout(wait, self.send_verification(target, &sur, &who.id)).await;
+            let silent = |_| Refusal::new(Rsc::TARGET_NOT_REACHABLE, format!("no answer in {} ms", wait.as_millis()));
+            answer.map_err(silent).flatten().map_err(|refusal| not_verified(target, &refusal))
+        });
+        futures_util::future::try_join_all(asked).await?;
+        Ok(())
     }
+}
+
+/// What the creator of a subscription is told of a target that did not agree: the target's own refusal where the standard
+/// has one for this, else that the verification failed.
+fn not_verified(target: &str, refusal: &Refusal) -> Refusal {
+    let own = [Rsc::SUBSCRIPTION_CREATOR_HAS_NO_PRIVILEGE, Rsc::SUBSCRIPTION_HOST_HAS_NO_PRIVILEGE];
+    let rsc =
+        if own.contains(&refusal.rsc) { refusal.rsc } else { Rsc::SUBSCRIPTION_VERIFICATION_INITIATION_FAILED };
+    Refusal::new(rsc, format!("{target} did not agree: {}", refusal.debug))
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use onemec_core::context::{ContextKind, Key, Place};
 use onemec_onem2m::access::Operations;
 use onemec_onem2m::notification::Notification;
-use onemec_onem2m::{AttrId, Operation, Refusal, Request, Response, Rsc, Ty};
+use onemec_onem2m::{AttrId, CseIdentity, Operation, Refusal, Request, Response, Rsc, Ty};
 
 use super::exec::Trouble;
 use super::locate::base_key;
@@ -34,7 +34,7 @@ impl Inner {
         Ok(Handled::from(Response { rqi: job.request.rqi.clone(), ..response }))
     }
 
-    /// Sends a verification request to a resource and waits for its consent.
+    /// Sends a verification request to a notification target (a resource or a URL) and waits for its consent.
     pub(super) async fn send_verification(&self, target: &str, sur: &str, creator: &str) -> Result<(), Refusal> {
         let body = Notification {
             vrq: true,
@@ -42,7 +42,7 @@ impl Inner {
             cr: Some(creator.to_owned()),
             ..Notification::default()
         };
-        let response = self.notify_entity(target, body.to_json().into(), self.stems.name("vrq")).await?;
+        let response = self.notify_target(target, body.to_json().into(), self.stems.name("vrq"), &self.me).await?;
         if response.rsc.is_success() {
             Ok(())
         } else {
@@ -50,8 +50,24 @@ impl Inner {
         }
     }
 
+    /// Sends a NOTIFY to a target of notifications, in the name of a CSE.
+    pub(crate) async fn notify_target(
+        &self,
+        target: &str,
+        body: Bytes,
+        rqi: String,
+        from: &CseIdentity,
+    ) -> Result<Response, Refusal> {
+        if !crate::machine::is_url(target) {
+            return self.notify_entity(target, body, rqi).await;
+        }
+        let mut request = Request::new(Operation::Notify, "-", &*from.cse_id, rqi);
+        request.pc = Some(body);
+        self.sender.send(target, &request).await
+    }
+
     /// Sends a NOTIFY to the AE or CSE behind a resource identifier.
-    pub(crate) async fn notify_entity(&self, target: &str, body: Bytes, rqi: String) -> Result<Response, Refusal> {
+    async fn notify_entity(&self, target: &str, body: Bytes, rqi: String) -> Result<Response, Refusal> {
         let call = self.internal_call();
         let unreachable = || Refusal::new(Rsc::TARGET_NOT_REACHABLE, format!("{target} cannot be reached"));
         let facts = match self.resource_facts(target, &call).await {

@@ -22,6 +22,8 @@ pub struct CseOptions {
     pub request_ms_max: u64,
     /// Send verification requests for new subscriptions (TS-0004 7.4.8.2.1 leaves it open).
     pub verify_subscriptions: bool,
+    /// How long a notification target may take to agree to a new subscription.
+    pub verify_ms_max: u64,
     /// Requests of one fan-out that are under way together.
     pub fan_out_parallel_max: usize,
     /// Members that one fan-out serves.
@@ -41,6 +43,7 @@ impl Default for CseOptions {
             admins: vec!["CAdmin".into()],
             request_ms_max: 5_000,
             verify_subscriptions: true,
+            verify_ms_max: 2_000,
             fan_out_parallel_max: 32,
             fan_out_members_max: 10_000,
             discovery_contexts_max: 100_000,

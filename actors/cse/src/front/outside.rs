@@ -37,8 +37,14 @@ impl Cse {
         tree.root()?.fixed_id.clone()
     }
 
-    pub(crate) async fn notify_entity(&self, target: &str, body: Bytes, rqi: String) -> Result<Response, Refusal> {
-        self.inner.notify_entity(target, body, rqi).await
+    pub(crate) async fn notify_target(
+        &self,
+        target: &str,
+        body: Bytes,
+        rqi: String,
+        from: &CseIdentity,
+    ) -> Result<Response, Refusal> {
+        self.inner.notify_target(target, body, rqi, from).await
     }
 
     fn answer_read(&self, context: ContextId, op: &Op) -> Answer {

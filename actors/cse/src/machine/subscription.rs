@@ -18,6 +18,8 @@ pub(super) const DELETION: u8 = 2;
 pub(super) const CREATION_OF_CHILD: u8 = 3;
 pub(super) const DELETION_OF_CHILD: u8 = 4;
 
+/// Notification targets of one subscription.
+const TARGETS_MAX: usize = 64;
 /// Tags of `enc` that are conditions on the resource, as filter criteria have them.
 const CONDITIONS: [&str; 11] = ["crb", "cra", "ms", "us", "sts", "stb", "exb", "exa", "sza", "szb", "fo"];
 /// Tags of `enc` that are handled here.
@@ -156,9 +158,7 @@ pub(super) fn check_create(
     }
     check(attributes, parent.ty)?;
     let targets: Vec<&str> = attributes.get(AttrId::NU).into_iter().flat_map(Value::strings).collect();
-    if targets.is_empty() {
-        return Err(Refusal::bad_request("nu is empty").into());
-    }
+    check_targets(&targets)?;
     let mut path = events::path(tree, Found::Node(parent.seq));
     path.extend(name.or(write.name.as_deref()).map(str::to_owned));
     verified(cx, &targets, path)
@@ -171,11 +171,18 @@ pub(super) fn check_update(tree: &Tree, cx: &Cx<'_>, subscription: &Node, change
     check(&after, parent)?;
     let before: Vec<&str> = subscription.texts(AttrId::NU).collect();
     let new: Vec<&str> = after.get(AttrId::NU).into_iter().flat_map(Value::strings).collect();
-    if new.is_empty() {
-        return Err(Refusal::bad_request("nu is empty").into());
-    }
+    check_targets(&new)?;
     let added: Vec<&str> = new.into_iter().filter(|t| !before.contains(t)).collect();
     verified(cx, &added, events::path(tree, Found::Node(subscription.seq)))
+}
+
+/// Each notification is kept once per target until it is delivered, so their number has a limit (I8).
+fn check_targets(targets: &[&str]) -> Result<(), Refusal> {
+    match targets.len() {
+        0 => Err(Refusal::bad_request("nu is empty")),
+        n if n > TARGETS_MAX => Err(Refusal::bad_request(format!("nu names more than {TARGETS_MAX} targets"))),
+        _ => Ok(()),
+    }
 }
 
 fn check(attributes: &Attributes, parent: Ty) -> Result<(), Refusal> {
@@ -189,13 +196,13 @@ fn check(attributes: &Attributes, parent: Ty) -> Result<(), Refusal> {
     Rules::read(attributes)?.check(parent)
 }
 
-/// Targets that are resources agree to the subscription before it exists, unless they ask for it themselves.
+/// Every target agrees to the subscription before it exists, unless it asks for it itself (TS-0004 7.4.8.2.1).
 fn verified(cx: &Cx<'_>, targets: &[&str], subscription: Vec<String>) -> Result<(), Stop> {
     let who = cx.asker.who;
     let is_self = |t: &str| who.forms().any(|f| f == cx.home.normal_id(t));
     let missing: Vec<String> = targets
         .iter()
-        .filter(|t| !is_url(t) && !is_self(t) && !cx.asker.facts.verified.iter().any(|v| v == *t))
+        .filter(|t| !is_self(t) && !cx.asker.facts.verified.iter().any(|v| v == *t))
         .map(|t| (*t).to_owned())
         .collect();
     if missing.is_empty() || who.id == *cx.home.cse_id {

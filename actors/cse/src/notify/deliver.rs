@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use onemec_core::context::{BoxFuture, Delivery, Effect, EffectHandler, EffectId};
 use onemec_onem2m::notification::{Event, Notification, uri_representation};
-use onemec_onem2m::{Operation, Refusal, Request, Response, Rsc};
+use onemec_onem2m::{Refusal, Response, Rsc};
 
 use crate::front::Cse;
-use crate::machine::{Notice, NoticeKind};
+use crate::machine::{BUNDLE_LANE, Notice, NoticeKind};
 use crate::op::TreeOp;
 use crate::tree::Creator;
 
@@ -25,6 +25,9 @@ impl NotifyHandler {
     }
 
     async fn try_once(&self, id: EffectId, effect: &Effect, deadline: Duration) -> Delivery {
+        if effect.lane == BUNDLE_LANE {
+            return self.rebundle(id, effect).await;
+        }
         let Some(notice) = crate::codec::decode::<Notice>(&effect.head) else {
             tracing::error!(context = %id.context, seq = %id.seq, "a notice cannot be read");
             return Delivery::Done(None);
@@ -52,6 +55,20 @@ impl NotifyHandler {
         Delivery::Retry
     }
 
+    async fn rebundle(&self, id: EffectId, effect: &Effect) -> Delivery {
+        let Some(node_link) = crate::codec::decode::<Option<String>>(&effect.head) else {
+            tracing::error!(context = %id.context, seq = %id.seq, "a node link cannot be read");
+            return Delivery::Done(None);
+        };
+        match self.cse.set_bundle(id.context, node_link.as_deref()).await {
+            Ok(()) => Delivery::Done(None),
+            Err(error) => {
+                tracing::debug!(context = %id.context, %error, "the bundle will be told again");
+                Delivery::Retry
+            }
+        }
+    }
+
     async fn send(&self, id: EffectId, notice: &Notice, effect: &Effect) -> Result<Response, Refusal> {
         let home = self.cse.home_identity(id.context).await;
         let address = |path: &[String]| format!("{}/{}/{}", home.cse_id, home.base_name, path.join("/"));
@@ -72,14 +89,7 @@ impl NotifyHandler {
             }
         }
         let rqi = format!("{}-{}", crate::rid::text(id.context, id.seq), id.ordinal);
-        let body = body.to_json().into();
-        if crate::machine::is_url(&notice.to) {
-            let mut request = Request::new(Operation::Notify, "-", &*home.cse_id, rqi);
-            request.pc = Some(body);
-            self.cse.sender().send(&notice.to, &request).await
-        } else {
-            self.cse.notify_entity(&notice.to, body, rqi).await
-        }
+        self.cse.notify_target(&notice.to, body.to_json().into(), rqi, &home).await
     }
 }
 

@@ -1,7 +1,6 @@
 //! Subscriptions and notifications (rules.md 8), received by a real HTTP server.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use onemec_onem2m::Ty;
 use parking_lot::Mutex;
@@ -9,13 +8,26 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::World;
+use crate::support::{World, until};
 
-/// An AE's server: keeps what it gets, answers with the given status code.
+/// What a [`Receiver`] does with a request.
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    /// Answers with this status.
+    Answer(u16),
+    /// Closes the connection.
+    HangUp,
+    /// Takes the request and says nothing.
+    Silence,
+}
+
+/// An AE's server: keeps what it gets, verification requests apart from notifications.
 struct Receiver {
     url: String,
     got: Arc<Mutex<Vec<(String, Value)>>>,
-    answer: Arc<Mutex<u16>>,
+    asked: Arc<Mutex<Vec<Value>>>,
+    refused: Arc<Mutex<usize>>,
+    mood: Arc<Mutex<Mood>>,
 }
 
 impl Receiver {
@@ -23,11 +35,13 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let got: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
-        let answer = Arc::new(Mutex::new(2000));
-        let (seen, code) = (got.clone(), answer.clone());
+        let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let refused: Arc<Mutex<usize>> = Arc::default();
+        let mood = Arc::new(Mutex::new(Mood::Answer(2000)));
+        let (seen, verify, hung_up, now) = (got.clone(), asked.clone(), refused.clone(), mood.clone());
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (seen, code) = (seen.clone(), code.clone());
+                let (seen, verify, hung_up, now) = (seen.clone(), verify.clone(), hung_up.clone(), now.clone());
                 tokio::spawn(async move {
                     let mut raw = Vec::new();
                     let mut buffer = [0u8; 4096];
@@ -45,36 +59,41 @@ impl Receiver {
                         if raw.len() < end + 4 + length {
                             continue;
                         }
-                        let body = serde_json::from_slice(&raw[end + 4..end + 4 + length]).unwrap();
+                        let body: Value = serde_json::from_slice(&raw[end + 4..end + 4 + length]).unwrap();
                         raw.drain(..end + 4 + length);
                         let rqi =
                             head.lines().find_map(|l| l.strip_prefix("x-m2m-ri:")).unwrap_or("").trim().to_owned();
-                        let rsc = *code.lock();
-                        if rsc != 0 {
+                        let rsc = match *now.lock() {
+                            Mood::Answer(rsc) => rsc,
+                            Mood::HangUp => {
+                                *hung_up.lock() += 1;
+                                return;
+                            }
+                            Mood::Silence => continue,
+                        };
+                        if body["m2m:sgn"]["vrq"] == true {
+                            verify.lock().push(body["m2m:sgn"].clone());
+                        } else {
                             seen.lock().push((rqi, body));
                         }
                         let status = if rsc == 2000 { "200 OK" } else { "403 Forbidden" };
-                        let answer = if rsc == 0 {
-                            return;
-                        } else {
-                            format!("HTTP/1.1 {status}\r\nX-M2M-RSC: {rsc}\r\nX-M2M-RI: x\r\nContent-Length: 0\r\n\r\n")
-                        };
+                        let answer =
+                            format!("HTTP/1.1 {status}\r\nX-M2M-RSC: {rsc}\r\nX-M2M-RI: x\r\nContent-Length: 0\r\n\r\n");
                         stream.write_all(answer.as_bytes()).await.unwrap();
                     }
                 });
             }
         });
-        Self { url, got, answer }
+        Self { url, got, asked, refused, mood }
+    }
+
+    fn answers(&self, rsc: u16) {
+        *self.mood.lock() = Mood::Answer(rsc);
     }
 
     /// Waits until there are `count` notifications.
     async fn wait(&self, count: usize) -> Vec<Value> {
-        for _ in 0..500 {
-            if self.got.lock().len() >= count {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until("notifications", || self.got.lock().len() >= count).await;
         let got: Vec<Value> = self.got.lock().iter().map(|(_, v)| v["m2m:sgn"].clone()).collect();
         assert_eq!(got.len(), count, "{got:?}");
         got
@@ -153,15 +172,11 @@ async fn exc_counts_down_and_ends_the_subscription() {
     let (world, receiver) = subscribed(json!([3]), json!({"exc": 2})).await;
     world.instance("cse-a/one/data", "Cone", "1").await;
     receiver.wait(1).await;
-    while !world.node.outbox_is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("the outbox is empty", || world.node.outbox_is_empty()).await;
     assert_eq!(world.retrieve("cse-a/one/data/sub", "Cone").await.body["m2m:sub"]["exc"], 1);
     world.instance("cse-a/one/data", "Cone", "2").await;
     receiver.wait(2).await;
-    while !world.node.outbox_is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("the outbox is empty", || world.node.outbox_is_empty()).await;
     assert_eq!(world.retrieve("cse-a/one/data/sub", "Cone").await.rsc, 4004);
     world.instance("cse-a/one/data", "Cone", "3").await;
     receiver.wait(2).await;
@@ -170,12 +185,12 @@ async fn exc_counts_down_and_ends_the_subscription() {
 #[tokio::test]
 async fn a_target_that_is_away_gets_everything_later() {
     let (world, receiver) = subscribed(json!([3]), json!({})).await;
-    *receiver.answer.lock() = 0;
+    *receiver.mood.lock() = Mood::HangUp;
     for i in 0..3 {
         world.instance("cse-a/one/data", "Cone", &i.to_string()).await;
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    *receiver.answer.lock() = 2000;
+    until("an attempt fails", || *receiver.refused.lock() > 0).await;
+    receiver.answers(2000);
     let got = receiver.wait(3).await;
     let order: Vec<_> = got.iter().map(|s| s["nev"]["rep"]["m2m:cin"]["con"].as_str().unwrap().to_owned()).collect();
     assert_eq!(order, ["0", "1", "2"]);
@@ -189,34 +204,88 @@ async fn another_resource_is_asked_whether_it_agrees() {
     world.ae("Ctwo", "two").await;
     assert_eq!(world.update("cse-a/two", "Ctwo", json!({"m2m:ae": {"poa": [receiver.url]}})).await.rsc, 2004);
     let sub = json!({"m2m:sub": {"rn": "s", "nu": ["Ctwo"], "enc": {"net": [3]}}});
-    *receiver.answer.lock() = 4101;
-    let refused = world.create("cse-a/one/data", "Cone", Ty::SUBSCRIPTION, sub.clone()).await;
-    assert_eq!(refused.rsc, 4101, "{}", refused.body);
-    *receiver.answer.lock() = 4000;
-    assert_eq!(world.create("cse-a/one/data", "Cone", Ty::SUBSCRIPTION, sub.clone()).await.rsc, 5204);
-    assert_eq!(world.retrieve("cse-a/one/data/s", "Cone").await.rsc, 4004);
-    *receiver.answer.lock() = 2000;
+    for (answer, rsc) in [(4101, 4101), (5205, 5205), (4000, 5204), (5000, 5204)] {
+        receiver.answers(answer);
+        let refused = world.create("cse-a/one/data", "Cone", Ty::SUBSCRIPTION, sub.clone()).await;
+        assert_eq!(refused.rsc, rsc, "{}", refused.body);
+        assert_eq!(world.retrieve("cse-a/one/data/s", "Cone").await.rsc, 4004);
+    }
+    receiver.answers(2000);
     world.created("cse-a/one/data", "Cone", Ty::SUBSCRIPTION, sub).await;
-    let asked = receiver.wait(3).await;
+    let asked = receiver.asked.lock().last().unwrap().clone();
     assert_eq!(
-        (&asked[2]["vrq"], &asked[2]["sur"], &asked[2]["cr"]),
+        (&asked["vrq"], &asked["sur"], &asked["cr"]),
         (&json!(true), &json!("/id-a/cse-a/one/data/s"), &json!("/id-a/Cone")),
-        "{}",
-        asked[2]
+        "{asked}"
     );
     world.instance("cse-a/one/data", "Cone", "x").await;
-    assert_eq!(receiver.wait(4).await[3]["nev"]["rep"]["m2m:cin"]["con"], "x");
-    // The originator itself and URLs are not asked.
-    let own = json!({"m2m:sub": {"nu": ["Cone", receiver.url], "enc": {"net": [3]}}});
+    assert_eq!(receiver.wait(1).await[0]["nev"]["rep"]["m2m:cin"]["con"], "x");
+    // The originator itself is not asked.
+    let before = receiver.asked.lock().len();
+    let own = json!({"m2m:sub": {"nu": ["Cone", "/id-a/Cone"], "enc": {"net": [3]}}});
     world.created("cse-a/one/data", "Cone", Ty::SUBSCRIPTION, own).await;
-    receiver.wait(4).await;
+    assert_eq!(receiver.asked.lock().len(), before);
+}
+
+#[tokio::test]
+async fn a_url_is_asked_whether_it_agrees() {
+    let world = World::one().await;
+    let receiver = Receiver::start().await;
+    world.ae_with_container("Cone", "one").await;
+    let sub = |nu: Value| json!({"m2m:sub": {"rn": "s", "nu": nu, "enc": {"net": [3]}}});
+    let create = async |nu: Value| world.create("cse-a/one/data", "Cone", Ty::SUBSCRIPTION, sub(nu)).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = create(json!([format!("http://{nobody}")])).await;
+    assert_eq!(gone.rsc, 5204, "{}", gone.body);
+    // One that does not agree is enough.
+    let one_of_two = create(json!([receiver.url, format!("http://{nobody}")])).await;
+    assert_eq!(one_of_two.rsc, 5204, "{}", one_of_two.body);
+    for (mood, rsc) in
+        [(Mood::Answer(4101), 4101), (Mood::Answer(5205), 5205), (Mood::HangUp, 5204), (Mood::Silence, 5204)]
+    {
+        *receiver.mood.lock() = mood;
+        let refused = create(json!([receiver.url])).await;
+        assert_eq!(refused.rsc, rsc, "{}", refused.body);
+    }
+    assert_eq!(world.retrieve("cse-a/one/data/s", "Cone").await.rsc, 4004);
+    receiver.answers(2000);
+    assert_eq!(create(json!([receiver.url])).await.rsc, 2001);
+    // A target that an update adds is asked as well.
+    receiver.answers(5205);
+    let update = async |nu: Value| world.update("cse-a/one/data/s", "Cone", json!({"m2m:sub": {"nu": nu}})).await.rsc;
+    assert_eq!(update(json!([receiver.url, format!("{}/other", receiver.url)])).await, 5205);
+    assert_eq!(update(json!([receiver.url])).await, 2004, "it has agreed before");
+}
+
+/// Whoever waits for a silent target holds up nobody else.
+#[tokio::test]
+async fn others_are_served_while_a_target_is_silent() {
+    let world = World::one().await;
+    let receiver = Receiver::start().await;
+    world.ae_with_container("Cone", "one").await;
+    *receiver.mood.lock() = Mood::Silence;
+    let sub = json!({"m2m:sub": {"nu": [receiver.url]}});
+    let waiting = world.create("cse-a/one/data", "Cone", Ty::SUBSCRIPTION, sub);
+    let others = async {
+        for i in 0..50 {
+            world.instance("cse-a/one/data", "Cone", &i.to_string()).await;
+        }
+    };
+    tokio::pin!(waiting);
+    tokio::select! {
+        biased;
+        refused = &mut waiting => panic!("answered before the others were served: {}", refused.rsc),
+        () = others => {}
+    }
+    assert_eq!(waiting.await.rsc, 5204);
 }
 
 #[tokio::test]
 async fn what_a_subscription_may_say() {
     let world = World::one().await;
     world.ae_with_container("Cone", "one").await;
-    let nu = json!(["http://127.0.0.1:1"]);
+    let receiver = Receiver::start().await;
+    let nu = json!([receiver.url]);
     for (sub, rsc) in [
         (json!({"nu": []}), 4000),
         (json!({}), 4000),
@@ -228,6 +297,7 @@ async fn what_a_subscription_may_say() {
         (json!({"nu": nu, "exc": 0}), 4000),
         (json!({"nu": nu, "bn": {"num": 3}}), 5001),
         (json!({"nu": ["Cnobody"]}), 5204),
+        (json!({"nu": (0..65).map(|i| format!("http://127.0.0.1:1/{i}")).collect::<Vec<_>>()}), 4000),
     ] {
         let out = world.create("cse-a/one/data", "Cone", Ty::SUBSCRIPTION, json!({"m2m:sub": sub.clone()})).await;
         assert_eq!(out.rsc, rsc, "{sub} {}", out.body);

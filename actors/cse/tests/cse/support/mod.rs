@@ -2,7 +2,9 @@
 #![allow(dead_code)]
 
 mod http;
+mod wait;
 mod world;
 
 pub use http::{Answer, Http};
+pub use wait::until;
 pub use world::{Out, START_MS, World, options, with_query};

@@ -40,10 +40,17 @@ impl World {
     }
 
     pub async fn of(letters: &[&str], clock: Clock, extras: Extras) -> Self {
+        Self::with(letters, clock, extras, |_| {}).await
+    }
+
+    /// CSEs whose options `change` has changed.
+    pub async fn with(letters: &[&str], clock: Clock, extras: Extras, change: impl Fn(&mut CseOptions)) -> Self {
         let cluster = MemoryCluster::new(clock);
         let mut all = Vec::new();
         for (i, letter) in letters.iter().enumerate() {
-            all.push(start_cse(&cluster, i as u64 + 1, options(letter), extras.clone()).await.unwrap());
+            let mut options = options(letter);
+            change(&mut options);
+            all.push(start_cse(&cluster, i as u64 + 1, options, extras.clone()).await.unwrap());
         }
         for (cse, _) in &all {
             for (i, letter) in letters.iter().enumerate() {
