@@ -40,6 +40,19 @@ impl CseIndex {
         served.gate.is_open().then_some(served)
     }
 
+    /// The context as this node last knew it, also while it may not answer for it: for nothing but a first look at what
+    /// goes into the local buffer.
+    pub(crate) fn last_known(&self, context: ContextId) -> Option<Served> {
+        self.contexts.get(&context).map(|s| s.clone())
+    }
+
+    /// How many contentInstances a context holds; `None` if this node does not serve it.
+    pub fn instances(&self, context: ContextId) -> Option<u64> {
+        let served = self.open(context)?;
+        let tree = served.tree.read();
+        Some(tree.nodes().map(|n| n.instance_count() as u64).sum())
+    }
+
     /// How many contexts are served.
     pub fn len(&self) -> usize {
         self.contexts.len()

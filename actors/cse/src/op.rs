@@ -6,6 +6,7 @@
 //! puts it into the operation as [`Facts`] and asks again. So the facts lie in the record, and every replica decides alike.
 
 use bytes::Bytes;
+use onemec_core::buffer::BufferKey;
 use onemec_core::context::{Answer, Op};
 use onemec_onem2m::{CseIdentity, Refusal, Rsc};
 use onemec_wire::{ContextId, Seq};
@@ -25,6 +26,9 @@ pub enum TreeOp {
     Write(Box<Write>),
     /// A notification of this subscription was delivered: counts down `exc`.
     Notified(Seq),
+    /// A request primitive that lay in the local buffer of a node under this key. It is applied once, however often it
+    /// comes: the keys of one node rise.
+    Append(Box<Write>, BufferKey),
 }
 
 /// Registration of an AE.

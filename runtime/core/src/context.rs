@@ -364,6 +364,10 @@ pub trait Contexts: Send + Sync {
     fn by_key(&self, key: &Key) -> Option<Place>;
     /// Local look-up by id.
     fn by_id(&self, context: ContextId) -> Option<Place>;
+    /// Whether this node may acknowledge anything at all at this moment (its lease is valid, rule 1).
+    fn may_acknowledge(&self) -> bool {
+        true
+    }
     /// Applies everything the directory had committed when the call began, then looks up (rule 11: before a 404).
     fn by_key_linearizable(&self, key: Key, deadline: Duration) -> BoxFuture<'_, Result<Option<Place>, CallError>>;
     /// All contexts of a kind whose home is `home`: directory order, at most `limit`, after `after`.

@@ -586,6 +586,9 @@ impl Contexts for Runtime {
         directory
             .contexts_after(after)
             .filter(|(_, c)| c.home == home && c.kind == kind)
+    fn may_acknowledge(&self) -> bool {
+        self.inner.parts.lease.is_valid()
+    }
             .filter_map(|(id, _)| directory.place(id))
             .take(limit)
             .collect()

@@ -7,6 +7,7 @@
 //!   meta/<name>     small named values: the directory's vote, its snapshot        (meta)
 //!   wal/            the log of all groups' tails                                  (wal, on append)
 //!   raft/           the directory's log                                           (append, opened by the directory)
+//!   buffer/         what devices wrote while the node was cut off                 (buffer, on append)
 //!   groups/         checkpoints and sealed segments of all groups                 (checkpoint, segment)
 //! ```
 //! A group lies in three layers: the *checkpoint* (machine snapshot at a place in the log, which records are kept, which
@@ -17,6 +18,7 @@
 //! found; damage is reported by name and place and not passed on; a failed sync ends the process.
 
 pub mod append;
+pub mod buffer;
 pub mod checkpoint;
 pub mod disk;
 pub mod error;

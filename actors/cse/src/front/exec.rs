@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use onemec_core::buffer::BufferKey;
 use onemec_core::context::{Answer, CallError, CallOptions, Place};
 use onemec_onem2m::{CseIdentity, Refusal, Request, Response, Rsc};
+use onemec_wire::ContextId;
 
 use super::{Failure, Handled, Inner};
 use crate::access::{Asker, Stop};
@@ -92,15 +94,31 @@ impl Inner {
     pub(super) async fn write(
         &self,
         place: &Place,
-        mut write: Write,
+        write: Write,
         body: Bytes,
         call: &CallOptions,
     ) -> Result<Done, Trouble> {
+        self.write_as(place.context, write, None, body, call).await
+    }
+
+    /// The same for an operation that lay in the local buffer under this key.
+    pub(super) async fn write_as(
+        &self,
+        context: ContextId,
+        write: Write,
+        key: Option<BufferKey>,
+        body: Bytes,
+        call: &CallOptions,
+    ) -> Result<Done, Trouble> {
+        let mut write = Box::new(write);
         for _ in 0..ROUNDS_MAX {
-            let op = TreeOp::Write(Box::new(write));
-            let answer = self.contexts.write(place.context, op.op(body.clone()), call.clone()).await?;
-            let TreeOp::Write(again) = op else { break };
-            write = *again;
+            let op = match key {
+                None => TreeOp::Write(write),
+                Some(key) => TreeOp::Append(write, key),
+            };
+            let answer = self.contexts.write(context, op.op(body.clone()), call.clone()).await?;
+            let (TreeOp::Write(again) | TreeOp::Append(again, _)) = op else { break };
+            write = again;
             match Reply::read(&answer) {
                 Reply::Needs(needs) => self.fetch(&needs, &write.who, &mut write.facts, call).await?,
                 reply => match self.end(reply, answer.body) {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use onemec_core::buffer::BufferKey;
 use onemec_core::context::{BoxFuture, CallError};
 use onemec_wire::{ContextId, NodeId};
 
@@ -12,6 +13,15 @@ pub trait Mobility: Send + Sync {
     /// Brings the AE's context (with its group) to `target`, because its device has come there. Returns when that node
     /// serves it.
     fn attach(&self, context: ContextId, token: &str, target: NodeId) -> BoxFuture<'_, Result<(), AttachError>>;
+
+    /// The originator of this context, which is at home here, has asked this CSE itself. Called with every such request:
+    /// cheap.
+    fn came(&self, _context: ContextId) {}
+
+    /// Set while this CSE takes no new AEs (its host is being emptied): where to register instead, best first.
+    fn closed(&self) -> Option<Vec<NodeId>> {
+        None
+    }
 }
 
 /// Why an AE was not brought here.
@@ -82,6 +92,8 @@ pub struct Handled {
     pub token: Option<String>,
     /// Other points of access.
     pub peers: Vec<String>,
+    /// The request lies in the local buffer under this key: accepted, not committed.
+    pub buffered: Option<BufferKey>,
     /// The request was withdrawn or its outcome is unknown (DESIGN.md rule 11).
     pub failure: Option<Failure>,
 }
@@ -100,6 +112,6 @@ pub enum Failure {
 
 impl From<onemec_onem2m::Response> for Handled {
     fn from(response: onemec_onem2m::Response) -> Self {
-        Self { response, location: None, home: None, token: None, peers: Vec::new(), failure: None }
+        Self { response, location: None, home: None, token: None, peers: Vec::new(), buffered: None, failure: None }
     }
 }

@@ -2,6 +2,7 @@
 //! writes it through the runtime, wherever it is served (DESIGN.md section 6).
 
 mod base;
+mod cut_off;
 mod discovery;
 mod exec;
 mod facts;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use onemec_core::buffer::Buffer;
 use onemec_core::context::{BoxFuture, CallOptions, Contexts, RepeatKey};
 use onemec_onem2m::{CseIdentity, Operation, Refusal, Request, Response, ResponseType, Rsc, Ty};
 use onemec_wire::NodeId;
@@ -50,6 +52,9 @@ pub(crate) struct Inner {
     peers: DashMap<NodeId, Arc<PeerCse>>,
     stems: register::Stems,
     fan_outs: fanout::Seen,
+    buffer: Option<Arc<dyn Buffer>>,
+    /// Rung when something was put into the buffer.
+    buffered: tokio::sync::Notify,
 }
 
 /// What a [`Cse`] is made of.
@@ -66,6 +71,8 @@ pub struct CseParts {
     pub mobility: Option<Arc<dyn Mobility>>,
     /// Makes handover tokens; without it, none are given out.
     pub tokens: Option<Arc<dyn Tokens>>,
+    /// Keeps what devices write while the node is cut off; without it, they get 503 then.
+    pub buffer: Option<Arc<dyn Buffer>>,
 }
 
 /// One request on its way through the front door.
@@ -96,6 +103,8 @@ impl Cse {
                 peers: DashMap::new(),
                 stems: register::Stems,
                 fan_outs: fanout::Seen::default(),
+                buffer: parts.buffer,
+                buffered: tokio::sync::Notify::new(),
             }),
         }
     }
@@ -178,6 +187,11 @@ impl Inner {
 
     /// Tells an originator that its AE has another home than the CSE that it asked (DESIGN.md section 5, clients).
     fn steer(&self, job: &Job<'_>, mut handled: Handled) -> Handled {
+        if let (Some(place), Some(mobility)) = (&job.origin, &self.mobility)
+            && place.home == self.contexts.node()
+        {
+            mobility.came(place.context);
+        }
         if let Some(place) = &job.origin
             && place.home != self.contexts.node()
             && let Some(peer) = self.peers.get(&place.home)

@@ -43,6 +43,9 @@ impl Inner {
             Operation::Create | Operation::Update | Operation::Delete => {
                 self.check_names(job, place, target)?;
                 let write = self.write_of(job, place, target).await?;
+                if let Some(accepted) = self.accept(job, place, &write).await? {
+                    return Ok(accepted);
+                }
                 self.write(place, write, request.pc.clone().unwrap_or_default(), &job.call).await?
             }
         };

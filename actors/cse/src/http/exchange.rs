@@ -25,6 +25,7 @@ const HANDOVER: &str = "x-onemec-handover";
 const HOME: HeaderName = HeaderName::from_static("x-onemec-home");
 const TOKEN: HeaderName = HeaderName::from_static("x-onemec-token");
 const PEERS: HeaderName = HeaderName::from_static("x-onemec-peers");
+const BUFFERED: HeaderName = HeaderName::from_static("x-onemec-buffered");
 const RETRY_MS: HeaderName = HeaderName::from_static("x-onemec-retry-ms");
 const REQUEST_ID: &str = "x-m2m-ri";
 /// A longer handover token is no token.
@@ -152,7 +153,7 @@ impl Early {
 }
 
 fn finish(handled: Handled) -> http::Response<Bytes> {
-    let Handled { response, location, home, token, peers, failure } = handled;
+    let Handled { response, location, home, token, peers, buffered, failure } = handled;
     let mut http = response_to_http(response, location.as_deref());
     match failure {
         None => {}
@@ -167,6 +168,9 @@ fn finish(handled: Handled) -> http::Response<Bytes> {
     }
     if let Some(token) = token {
         put(&mut http, TOKEN, token);
+    }
+    if let Some(key) = buffered {
+        put(&mut http, BUFFERED, key.to_string());
     }
     if !peers.is_empty() {
         put(&mut http, PEERS, peers.join(", "));

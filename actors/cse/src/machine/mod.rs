@@ -26,6 +26,7 @@ use onemec_onem2m::{CseIdentity, Operation, Refusal, ResultContent, Rsc, result}
 use onemec_wire::{Record, RecordKind, Seq};
 use parking_lot::RwLock;
 
+pub(crate) use events::BUNDLE_LANE;
 pub use events::{Notice, NoticeKind};
 pub use factory::TreeFactory;
 
@@ -107,17 +108,6 @@ impl TreeMachine {
         done
     }
 
-    fn plan(&self, tree: &Tree, now_ms: u64, write: &Write, body: &Bytes) -> Result<(), Stop> {
-        let home = write.home.identity();
-        let asker = Asker { who: &write.who, facts: &write.facts, home: &home, now_ms };
-        let cx = Cx { asker, seq: Seq(u64::MAX), now_ms, history: &*self.env.history, home: &home };
-        match write.action {
-            Action::Create(ty) => create::plan(tree, &cx, write, ty, body).map(drop),
-            Action::Update => update::plan(tree, &cx, write, body).map(drop),
-            Action::Delete => delete::plan(tree, &cx, write).map(drop),
-        }
-    }
-
     fn apply_op(&self, record: &Record, op: &Op, outcome: &mut Outcome) -> Done {
         let body = &op.body;
         let Some(op) = TreeOp::read(&op.head) else {
@@ -130,12 +120,34 @@ impl TreeMachine {
             TreeOp::BeginBase(home) => begin::base(&mut tree, record, &home),
             TreeOp::SetBase(home) => begin::set_base(&mut tree, record, &home),
             TreeOp::Write(write) => self.write(&mut tree, record, &write, body, &history, outcome),
+            TreeOp::Append(_, key) if tree.has_appended(key) => Ok((appended_before(), Vec::new())),
+            TreeOp::Append(write, key) => {
+                let done = self.write(&mut tree, record, &write, body, &history, outcome)?;
+                tree.note_appended(key);
+                Ok(done)
+            }
             TreeOp::Notified(subscription) => {
                 subscription::count_down(&mut tree, record, subscription, &history, outcome);
                 Ok((Reply::Done { rsc: Rsc::OK.0, created: None, next_offset: None }, Vec::new()))
             }
         }
     }
+}
+
+/// Makes all checks of a write against a tree, and changes nothing.
+pub(crate) fn plan(tree: &Tree, history: &dyn History, now_ms: u64, write: &Write, body: &Bytes) -> Result<(), Stop> {
+    let home = write.home.identity();
+    let asker = Asker { who: &write.who, facts: &write.facts, home: &home, now_ms };
+    let cx = Cx { asker, seq: Seq(u64::MAX), now_ms, history, home: &home };
+    match write.action {
+        Action::Create(ty) => create::plan(tree, &cx, write, ty, body).map(drop),
+        Action::Update => update::plan(tree, &cx, write, body).map(drop),
+        Action::Delete => delete::plan(tree, &cx, write).map(drop),
+    }
+}
+
+fn appended_before() -> Reply {
+    Reply::Done { rsc: Rsc::CREATED.0, created: None, next_offset: None }
 }
 
 /// Whether the operation may have this result content: checked before anything is changed.
@@ -172,9 +184,14 @@ impl Machine for TreeMachine {
         let Some(read) = TreeOp::read(&op.head) else {
             return Err(Reply::refused(&Refusal::bad_request("the operation cannot be read")).answer(Bytes::new()));
         };
-        let TreeOp::Write(write) = read else { return Ok(()) };
         let tree = self.tree.read();
-        self.plan(&tree, now_ms, &write, &op.body).map_err(|stop| answer(Err(stop)))
+        match read {
+            TreeOp::Append(_, key) if tree.has_appended(key) => Err(appended_before().answer(Bytes::new())),
+            TreeOp::Write(write) | TreeOp::Append(write, _) => {
+                plan(&tree, &*self.env.history, now_ms, &write, &op.body).map_err(|stop| answer(Err(stop)))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn apply(&mut self, record: &Record, op: &Op, outcome: &mut Outcome) -> Answer {
@@ -197,6 +214,11 @@ impl Machine for TreeMachine {
 
     fn snapshot(&self) -> Bytes {
         self.tree.read().to_snapshot()
+    }
+
+    fn kept(&self) -> Vec<Seq> {
+        let tree = self.tree.read();
+        tree.nodes().filter_map(|n| n.instances.as_ref()).flat_map(|i| i.iter()).map(|i| i.seq).collect()
     }
 
     fn serving(&mut self, primary: bool) {

@@ -4,12 +4,14 @@
 //!
 //! [`Contexts`]: onemec_core::context::Contexts
 
+mod buffer;
 mod cluster;
 mod node;
 mod node_cse;
 mod outbox;
 mod slot;
 
+pub use buffer::MemoryBuffer;
 pub use cluster::{Clock, MemoryCluster};
 pub use node::MemoryNode;
 pub use node_cse::{Extras, start_cse};

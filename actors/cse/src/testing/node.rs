@@ -1,7 +1,7 @@
 //! One node of the in-memory cluster: the [`Contexts`] that an actor is given.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use onemec_core::context::{
@@ -20,11 +20,19 @@ pub struct MemoryNode {
     effects: RwLock<Option<Arc<dyn EffectHandler>>>,
     reads: RwLock<Option<Arc<dyn ReadHandler>>>,
     writes: AtomicU64,
+    cut_off: AtomicBool,
 }
 
 impl MemoryNode {
     pub(super) fn new(node: NodeId, cluster: Arc<MemoryCluster>) -> Self {
-        Self { node, cluster, effects: RwLock::new(None), reads: RwLock::new(None), writes: AtomicU64::new(0) }
+        Self {
+            node,
+            cluster,
+            effects: RwLock::new(None),
+            reads: RwLock::new(None),
+            writes: AtomicU64::new(0),
+            cut_off: AtomicBool::new(false),
+        }
     }
 
     /// Registers the factory of a kind.
@@ -40,6 +48,11 @@ impl MemoryNode {
     /// Registers who answers reads that other nodes forward here.
     pub fn set_read_handler(&self, handler: Arc<dyn ReadHandler>) {
         *self.reads.write() = Some(handler);
+    }
+
+    /// Takes the node's lease away, or gives it back.
+    pub fn set_cut_off(&self, cut_off: bool) {
+        self.cut_off.store(cut_off, Ordering::Relaxed);
     }
 
     /// How many writes were asked of this node.
@@ -82,6 +95,10 @@ impl Contexts for MemoryNode {
 
     fn now_ms(&self) -> u64 {
         self.cluster.now_ms()
+    }
+
+    fn may_acknowledge(&self) -> bool {
+        !self.cut_off.load(Ordering::Relaxed)
     }
 
     fn by_key(&self, key: &Key) -> Option<Place> {

@@ -19,6 +19,8 @@ pub struct Extras {
     pub mobility: Option<Arc<dyn Mobility>>,
     /// Makes handover tokens.
     pub tokens: Option<Arc<dyn Tokens>>,
+    /// Keeps what devices write while the node is cut off.
+    pub buffer: Option<Arc<dyn onemec_core::buffer::Buffer>>,
     /// Limits of outgoing requests.
     pub send: SendOptions,
 }
@@ -43,6 +45,7 @@ pub async fn start_cse(
         sender: Sender::new(extras.send),
         mobility: extras.mobility,
         tokens: extras.tokens,
+        buffer: extras.buffer,
     });
     node.set_effect_handler(Arc::new(NotifyHandler::new(cse.clone())));
     node.set_read_handler(Arc::new(cse.clone()));

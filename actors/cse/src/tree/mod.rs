@@ -10,8 +10,9 @@ mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use onemec_core::buffer::BufferKey;
 use onemec_onem2m::Ty;
-use onemec_wire::{ContextId, Seq};
+use onemec_wire::{ContextId, Incarnation, NodeId, Seq};
 
 pub use instances::{Extra, Instance, Instances};
 pub use node::{Creator, Node};
@@ -27,12 +28,22 @@ pub struct Tree {
     timers: BTreeSet<(u64, Seq, Seq)>,
     /// Where the context was at home when it was last written to: what timers have to go by.
     pub(crate) home: Option<crate::op::Home>,
+    /// The last operation from the local buffer of each node: earlier ones are here already. Nodes are few, and their
+    /// numbers are never used again.
+    appended: BTreeMap<NodeId, (Incarnation, u64)>,
 }
 
 impl Tree {
     /// A tree without a root.
     pub fn new(context: ContextId) -> Self {
-        Self { context, root: Seq(0), nodes: BTreeMap::new(), timers: BTreeSet::new(), home: None }
+        Self {
+            context,
+            root: Seq(0),
+            nodes: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            home: None,
+            appended: BTreeMap::new(),
+        }
     }
 
     /// Its context.
@@ -142,6 +153,15 @@ impl Tree {
         let removed = self.nodes.get_mut(&container)?.instances.as_mut()?.remove(instance)?;
         self.timers.remove(&(removed.et, container, instance));
         Some(removed)
+    }
+
+    /// Whether an operation from a node's local buffer was applied before.
+    pub(crate) fn has_appended(&self, key: BufferKey) -> bool {
+        self.appended.get(&key.node).is_some_and(|last| *last >= (key.incarnation, key.n))
+    }
+
+    pub(crate) fn note_appended(&mut self, key: BufferKey) {
+        self.appended.insert(key.node, (key.incarnation, key.n));
     }
 
     /// When the next resource expires.

@@ -1,19 +1,28 @@
-//! A tree as bytes. Version 1: bincode of [`Image`]; attributes under their names, as
-//! `onemec_onem2m` writes them. Bodies of instances stay in the history.
+//! A tree as bytes: bincode of [`Image`]; attributes under their names, as `onemec_onem2m` writes them. Bodies of instances
+//! stay in the history. Version 1 is the same without `appended`, and is still read.
 
 use bytes::Bytes;
 use onemec_onem2m::{Attributes, Span, Ty};
-use onemec_wire::{ContextId, Seq};
+use onemec_wire::{ContextId, Incarnation, NodeId, Seq};
 
 use super::instances::Extra;
 use super::{Creator, Instance, Instances, Node, Tree};
 
 /// Version of the layout.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// The one before.
+const WITHOUT_APPENDED: u16 = 1;
 
 #[derive(bincode::Encode, bincode::Decode)]
 struct Image {
     version: u16,
+    tree: TreeImage,
+    /// By node: boot and number of the last operation from its local buffer.
+    appended: Vec<(NodeId, Incarnation, u64)>,
+}
+
+#[derive(bincode::Encode, bincode::Decode)]
+struct TreeImage {
     root: Seq,
     /// In the order of their places: a tree has one image only.
     nodes: Vec<NodeImage>,
@@ -58,15 +67,25 @@ impl Tree {
     pub fn to_snapshot(&self) -> Bytes {
         let nodes = self.nodes.values().map(node_image).collect();
         let timers = self.timers.iter().copied().collect();
-        crate::codec::encode(&Image { version: VERSION, root: self.root, nodes, timers, home: self.home.clone() })
+        let tree = TreeImage { root: self.root, nodes, timers, home: self.home.clone() };
+        let appended = self.appended.iter().map(|(node, (boot, n))| (*node, *boot, *n)).collect();
+        crate::codec::encode(&Image { version: VERSION, tree, appended })
     }
 
     /// A tree from [`Tree::to_snapshot`].
     pub fn from_snapshot(context: ContextId, bytes: &[u8]) -> Result<Self, String> {
-        let image: Image = crate::codec::decode_snapshot(bytes)?;
-        if image.version != VERSION {
-            return Err(format!("version {} is not known here", image.version));
-        }
+        let version = bytes.first_chunk().map_or(0, |b| u16::from_le_bytes(*b));
+        let (image, appended) = match version {
+            VERSION => {
+                let image: Image = crate::codec::decode_snapshot(bytes)?;
+                (image.tree, image.appended)
+            }
+            WITHOUT_APPENDED => {
+                let (_, image): (u16, TreeImage) = crate::codec::decode_snapshot(bytes)?;
+                (image, Vec::new())
+            }
+            other => return Err(format!("version {other} is not known here")),
+        };
         let mut tree = Self::new(context);
         // Parents come before their children since they were created before them.
         for n in image.nodes {
@@ -80,6 +99,7 @@ impl Tree {
         }
         tree.home = image.home;
         tree.timers = image.timers.into_iter().collect();
+        tree.appended = appended.into_iter().map(|(node, boot, n)| (node, (boot, n))).collect();
         Ok(tree)
     }
 }
@@ -159,4 +179,22 @@ fn decoded(mut bytes: &[u8]) -> Result<Attributes, String> {
     let mut attributes = Attributes::decode(&mut bytes).map_err(|e| e.to_string())?;
     attributes.shrink();
     if bytes.is_empty() { Ok(attributes) } else { Err("attributes are too long".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onemec_core::buffer::BufferKey;
+
+    #[test]
+    fn the_version_before_is_read() {
+        let context = ContextId::made(1, 1, 0);
+        let mut tree = Tree::new(context);
+        let without = TreeImage { root: Seq(0), nodes: Vec::new(), timers: Vec::new(), home: None };
+        let old = crate::codec::encode(&(WITHOUT_APPENDED, without));
+        assert_eq!(Tree::from_snapshot(context, &old), Ok(tree.clone()));
+        tree.note_appended(BufferKey { node: NodeId(3), incarnation: Incarnation(2), n: 9 });
+        assert_eq!(Tree::from_snapshot(context, &tree.to_snapshot()), Ok(tree));
+        assert!(Tree::from_snapshot(context, &[9, 0]).is_err());
+    }
 }

@@ -7,6 +7,7 @@ mod addressing;
 mod bad_input;
 mod containers;
 mod credentials;
+mod cut_off;
 mod determinism;
 mod discovery;
 mod groups;
