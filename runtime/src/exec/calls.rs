@@ -567,6 +567,9 @@ impl Contexts for Runtime {
     fn now_ms(&self) -> u64 {
         self.inner.parts.clock.wall_ms()
     }
+    fn may_acknowledge(&self) -> bool {
+        self.inner.parts.lease.is_valid()
+    }
     fn by_key(&self, key: &Key) -> Option<Place> {
         self.inner.parts.directory.read().place_by_key(key)
     }
@@ -586,9 +589,6 @@ impl Contexts for Runtime {
         directory
             .contexts_after(after)
             .filter(|(_, c)| c.home == home && c.kind == kind)
-    fn may_acknowledge(&self) -> bool {
-        self.inner.parts.lease.is_valid()
-    }
             .filter_map(|(id, _)| directory.place(id))
             .take(limit)
             .collect()

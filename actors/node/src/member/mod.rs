@@ -94,8 +94,8 @@ async fn serve(
         contexts: Arc::new(runtime.clone()),
         index: index.clone(),
         sender: Sender::new(SendOptions::default()),
-        mobility: Some(Arc::new(glue::Attach { mover: mover.clone(), journal: journal.clone() })),
-        tokens: Some(Arc::new(glue::HandoverTokens::new(runtime.clone(), topology.timing.token_ms, journal.clone()).await)),
+        mobility: Some(Arc::new(glue::Attach::new(runtime.clone(), topology.timing.move_ms_max))),
+        tokens: Some(Arc::new(glue::HandoverTokens::new(runtime.clone(), topology.timing.token_ms).await)),
         // The topology has no key for it yet: what a cut-off node would buffer is answered 503.
         buffer: None,
     });
