@@ -17,6 +17,10 @@ pub struct Client {
     door: Endpoint,
     originator: String,
     connection: Option<Connection>,
+    /// How it connects.
+    pub connector: Connector,
+    /// Its bearer token, where doors want one.
+    pub bearer: Option<String>,
     /// An answer takes no longer; a device leaves a silent host sooner.
     pub patience: Duration,
 }
@@ -97,7 +101,22 @@ impl Ask {
 impl Client {
     /// A client that has not connected yet.
     pub fn new(door: Endpoint, originator: impl Into<String>) -> Self {
-        Self { door, originator: originator.into(), connection: None, patience: ANSWER }
+        Self {
+            door,
+            originator: originator.into(),
+            connection: None,
+            connector: Connector::default(),
+            bearer: None,
+            patience: ANSWER,
+        }
+    }
+
+    fn http(&self, ask: &Ask) -> Request<Full<Bytes>> {
+        let mut request = ask.http(&self.originator);
+        if let Some(token) = &self.bearer {
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        request
     }
 
     /// Where it asks.
@@ -112,9 +131,9 @@ impl Client {
     pub async fn send(&mut self, ask: &Ask) -> Result<Answer, HttpError> {
         let mut connection = match self.connection.take().filter(|c| !c.is_closed()) {
             Some(c) => c,
-            None => Connector::default().connect(&self.door, self.patience).await?,
+            None => self.connector.connect(&self.door, self.patience).await?,
         };
-        let answer = connection.send(ask.http(&self.originator), self.patience).await?;
+        let answer = connection.send(self.http(ask), self.patience).await?;
         self.connection = Some(connection);
         Ok(answer)
     }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use onemec_device::Endpoint;
+use onemec_device::{Connector, Endpoint};
 use onemec_node::admin::AdminClient;
 use onemec_node::admin::types::{Ae, Directory, MoveOrder, MoveReason, MoveResult, Placement};
 use onemec_node::node::AUDIT_FILE;
@@ -16,6 +16,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use crate::client::Client;
+use crate::disk::SmallDisk;
+use crate::net::{Net, PORTS_INSIDE};
 use crate::wait::until;
 
 /// Lines of each log that are shown when a test fails.
@@ -34,6 +37,8 @@ pub struct Cluster {
     dir: Option<TempDir>,
     children: BTreeMap<String, Child>,
     kills: u64,
+    net: Option<Net>,
+    disk: Option<SmallDisk>,
     /// Zero of all times of the history.
     pub origin: Instant,
     _turn: OwnedMutexGuard<()>,
@@ -74,9 +79,62 @@ impl Cluster {
 
     /// The same with a topology that `change` has changed.
     pub async fn start_with(change: impl Fn(&mut Topology)) -> Self {
+        Self::start_sample(include_str!("../../cluster-configs/local-3.toml"), None, change).await
+    }
+
+    /// One cloud node and four edge hosts, three replicas of everything.
+    pub async fn start_five() -> Self {
+        Self::start_sample(include_str!("../../cluster-configs/local-5.toml"), None, |_| {}).await
+    }
+
+    /// One cloud node and two edge hosts, each in a network namespace of its own.
+    pub async fn start_in(net: Net) -> Self {
+        Self::start_sample(include_str!("../../cluster-configs/local-3.toml"), Some(net), |_| {}).await
+    }
+
+    /// One cloud node and two edge hosts, one of which has a disk of so many MiB. `None` where that is not possible.
+    pub async fn start_with_small_disk(node: &str, mib: u32) -> Option<Self> {
+        // Mounted before the first start: the nodes are put to rest for it.
+        let mut cluster = Self::start().await;
+        for name in cluster.names() {
+            cluster.end(&name);
+        }
+        let folder = cluster.path().join(node);
+        std::fs::remove_dir_all(&folder).unwrap();
+        for other in cluster.names() {
+            // Nobody has seen a disk that is gone.
+            let _ = std::fs::remove_dir_all(cluster.path().join(other));
+        }
+        cluster.disk = Some(SmallDisk::new(&folder, mib)?);
+        // The evidence is not to suffer from the fault.
+        let audit = cluster.path().join(format!("{node}.{AUDIT_FILE}"));
+        std::os::unix::fs::symlink(audit, folder.join(AUDIT_FILE)).unwrap();
+        for name in cluster.names() {
+            cluster.spawn(&name);
+        }
+        for name in cluster.names() {
+            cluster.ready(&name).await;
+        }
+        Some(cluster)
+    }
+
+    /// The small disk.
+    pub fn disk(&mut self) -> &mut SmallDisk {
+        self.disk.as_mut().expect("a cluster with a small disk")
+    }
+
+    async fn start_sample(sample: &str, net: Option<Net>, change: impl Fn(&mut Topology)) -> Self {
         let turn = turn().lock_owned().await;
-        let mut sample = topology::parse(include_str!("../../cluster-configs/local-3.toml")).unwrap();
+        let mut sample = topology::parse(sample).unwrap();
         sample.observability.audit = true;
+        if let Some(net) = &net {
+            for node in &mut sample.node {
+                let ip = net.address(&node.name);
+                for address in [&mut node.cluster_listen, &mut node.http_listen, &mut node.admin_listen] {
+                    address.set_ip(ip);
+                }
+            }
+        }
         change(&mut sample);
         let mut cluster = Self {
             topology: sample.clone(),
@@ -84,11 +142,14 @@ impl Cluster {
             dir: None,
             children: BTreeMap::new(),
             kills: 0,
+            net,
+            disk: None,
             origin: Instant::now(),
             _turn: turn,
         };
         for _ in 0..STARTS_MAX {
-            cluster.topology = with_ports(sample.clone(), PortBase::From(free_ports(sample.node.len()))).unwrap();
+            let ports = if cluster.net.is_some() { PORTS_INSIDE } else { free_ports(sample.node.len()) };
+            cluster.topology = with_ports(sample.clone(), PortBase::From(ports)).unwrap();
             let dir = tempfile::Builder::new().prefix("onemec-tests-").tempdir().unwrap();
             cluster.file = dir.path().join("topology.toml");
             std::fs::write(&cluster.file, toml::to_string(&cluster.topology).unwrap()).unwrap();
@@ -162,7 +223,12 @@ impl Cluster {
     /// Starts a node that does not run, with the data that it has. Its process ends with this thread.
     pub fn spawn(&mut self, name: &str) {
         let open = || File::options().create(true).append(true).open(self.log(name)).unwrap();
-        let child = Command::new(program())
+        let mut command = match &self.net {
+            Some(net) => net.command(name, program()),
+            None => Command::new(program()),
+        };
+        let child = command
+            .env("ONEMEC_HALT_FILE", self.halt_file(name))
             .arg("node")
             .arg(&self.file)
             .args(["--name", name, "--dir"])
@@ -236,6 +302,87 @@ impl Cluster {
     fn signal(&self, name: &str, signal: Signal) {
         let pid = Pid::from_child(&self.children[name]);
         kill_process(pid, signal).unwrap();
+    }
+
+    fn halt_file(&self, name: &str) -> PathBuf {
+        self.path().join(format!("{name}.halt"))
+    }
+
+    /// The node stops itself (as of SIGSTOP) when a move is in this state the next time; see `runtime/src/exec/halt.rs`.
+    pub fn halt_at(&self, name: &str, state: &str) {
+        std::fs::write(self.halt_file(name), state).unwrap();
+    }
+
+    /// Takes [`Self::halt_at`] back.
+    pub fn halt_nowhere(&self, name: &str) {
+        // It is gone if the state was reached.
+        let _ = std::fs::remove_file(self.halt_file(name));
+    }
+
+    /// True once the node stands where [`Self::halt_at`] wants it.
+    pub fn is_halted(&self, name: &str) -> bool {
+        let pid = self.children[name].id();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // PID (NAME) STATE ...; the name may hold anything.
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    }
+
+    /// Process id of a node.
+    pub fn pid(&self, name: &str) -> u32 {
+        self.children[name].id()
+    }
+
+    /// Waits until a node has ended by itself; its exit code.
+    pub async fn ended(&mut self, name: &str) -> Option<i32> {
+        let child = self.children.get_mut(name).unwrap();
+        let status = until(&format!("{name} ends"), async || child.try_wait().unwrap()).await;
+        self.children.remove(name);
+        status.code()
+    }
+
+    /// False if the process of a node has ended by itself; then it may be started again.
+    pub fn runs(&mut self, name: &str) -> bool {
+        let ended = self.children.get_mut(name).unwrap().try_wait().unwrap().is_some();
+        if ended {
+            self.children.remove(name);
+        }
+        !ended
+    }
+
+    /// What a node has logged so far.
+    pub fn logged(&self, name: &str) -> String {
+        std::fs::read_to_string(self.log(name)).unwrap_or_default()
+    }
+
+    /// The network namespaces, if the nodes have their own.
+    pub fn net(&self) -> &Net {
+        self.net.as_ref().expect("a cluster in network namespaces")
+    }
+
+    /// How clients connect: with trust in the cluster's authority where doors speak TLS.
+    pub fn connector(&self) -> Connector {
+        let secure = self.topology.node.iter().any(|n| n.security.tls);
+        let ca = || std::fs::read(self.ca_dir().join("ca.pem")).unwrap();
+        let tls = secure.then(|| onemec_device::tls::client_config(&ca(), None).unwrap());
+        Connector { tls, ..Connector::default() }
+    }
+
+    /// Folder of the cluster's certificate authority.
+    pub fn ca_dir(&self) -> PathBuf {
+        self.path().join("ca")
+    }
+
+    /// A client at the door of a node, with the originator's bearer token if the node has one for it.
+    pub fn client(&self, name: &str, originator: &str) -> Client {
+        self.client_of(self.door(name), originator)
+    }
+
+    /// The same at any door of the cluster.
+    pub fn client_of(&self, door: Endpoint, originator: &str) -> Client {
+        let mut client = Client::new(door, originator);
+        client.connector = self.connector();
+        client.bearer = self.topology.node.iter().find_map(|n| n.security.tokens.get(originator).cloned());
+        client
     }
 
     /// No process has ended by itself.

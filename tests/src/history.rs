@@ -6,7 +6,7 @@ use std::time::Duration;
 use onemec_node::demo::checker::{Evidence, History, Verdict, check};
 use serde_json::Value;
 
-use crate::client::{Ask, Client, reading_of};
+use crate::client::{Ask, reading_of};
 use crate::cluster::Cluster;
 use crate::wait::until;
 use crate::writer::{Device, Written};
@@ -16,7 +16,7 @@ const PAGE: usize = 500;
 
 /// Numbers of the readings in a device's container, as `at` gives them, in the container's order (state tags).
 pub async fn read_back(cluster: &Cluster, at: &str, device: &Device) -> Vec<u64> {
-    let mut client = Client::new(cluster.door(at), &device.ae_id);
+    let mut client = cluster.client(at, &device.ae_id);
     let mut all: Vec<(u64, u64)> = Vec::new();
     let mut offset = 1;
     loop {

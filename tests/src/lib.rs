@@ -3,8 +3,11 @@
 //! - [`cluster`]: every node a child process of its own: SIGKILL, SIGSTOP, restart with its data
 //! - [`client`]: a oneM2M client over HTTP/1.1 that shares no logic with the device library beyond the connection
 //! - [`writer`]: writes numbered readings without pause and keeps the history
+//! - [`disk`]: a small disk that a test fills
 //! - [`history`]: reads everything back through the IN-CSE and asks the checker
 //! - [`listener`]: a notification target
+//! - [`net`]: network namespaces in which nodes lose sight of each other
+//! - [`raw`]: bytes at a door, without a client that would refuse to send them
 //!
 //! Nothing waits by sleeping: [`wait`] asks until a deadline, and no test asserts a time.
 
@@ -12,8 +15,11 @@
 
 pub mod client;
 pub mod cluster;
+pub mod disk;
 pub mod history;
 pub mod listener;
+pub mod net;
+pub mod raw;
 pub mod wait;
 pub mod writer;
 

@@ -53,7 +53,7 @@ pub struct Written {
 /// Registers an AE with a container at a node.
 pub async fn device(cluster: &Cluster, name: &str, at: &str) -> Device {
     let ae_id = format!("C{name}");
-    Client::new(cluster.door(at), &ae_id).register_with_data(name).await;
+    cluster.client(at, &ae_id).register_with_data(name).await;
     let cse_id = &cluster.topology().node(at).unwrap().cse_id;
     Device { name: name.into(), container: format!("/~{cse_id}/-/{name}/data"), ae_id }
 }
@@ -70,7 +70,9 @@ impl Writer {
         let sink = Arc::new(MemorySink::new(EVENTS_MAX));
         let (stop, stopped) = watch::channel(false);
         let origin = cluster.origin;
-        let task = tokio::spawn(run(device.clone(), doors, sink.clone(), stopped, origin));
+        let mut clients: Vec<Client> = doors.into_iter().map(|d| cluster.client_of(d, &device.ae_id)).collect();
+        clients.iter_mut().for_each(|c| c.patience = ATTEMPT);
+        let task = tokio::spawn(run(device.clone(), clients, sink.clone(), stopped, origin));
         Self { device, sink, stop, task, origin }
     }
 
@@ -123,13 +125,11 @@ pub fn repeat_until(more: Duration) -> u128 {
 
 async fn run(
     device: Device,
-    doors: Vec<Endpoint>,
+    mut clients: Vec<Client>,
     sink: Arc<MemorySink>,
     stop: watch::Receiver<bool>,
     origin: Instant,
 ) {
-    let mut clients: Vec<Client> = doors.into_iter().map(|d| Client::new(d, &device.ae_id)).collect();
-    clients.iter_mut().for_each(|c| c.patience = ATTEMPT);
     let (mut at, mut number) = (0, 0);
     while !*stop.borrow() {
         number += 1;

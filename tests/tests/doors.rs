@@ -6,24 +6,11 @@ use std::time::Duration;
 
 use onemec_device::Endpoint;
 use onemec_tests::client::{Ask, Client};
-use onemec_tests::wait::PATIENCE;
+use onemec_tests::raw::{raw, status};
+use onemec_tests::wait::until;
 use onemec_tests::{Cluster, Writer, history};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
-
-/// Sends bytes and reads to the end. What came before the door closed. `ends`: the sending side is closed after them.
-async fn raw(door: &Endpoint, bytes: &[u8], ends: bool) -> String {
-    let mut stream = TcpStream::connect((door.host.as_str(), door.port)).await.unwrap();
-    // The door may close before it has read everything.
-    let _ = stream.write_all(bytes).await;
-    if ends {
-        let _ = stream.shutdown().await;
-    }
-    let mut out = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut out)).await;
-    assert!(read.is_ok(), "the door neither answers nor closes: {}", String::from_utf8_lossy(&out));
-    String::from_utf8_lossy(&out).into_owned()
-}
 
 /// A request of the registered device with this head and body.
 async fn post(door: &Endpoint, content_type: &str, body: &[u8]) -> (u16, String) {
@@ -35,8 +22,7 @@ async fn post(door: &Endpoint, content_type: &str, body: &[u8]) -> (u16, String)
     .into_bytes();
     bytes.extend_from_slice(body);
     let answer = raw(door, &bytes, false).await;
-    let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-    (status, answer)
+    (status(&answer), answer)
 }
 
 #[tokio::test]
@@ -47,6 +33,8 @@ async fn bad_input_at_the_http_door_gets_a_clear_status_and_the_cluster_serves_o
     let door = cluster.door("edge1");
     let deep = |n: usize| format!("{{\"m2m:cin\":{{\"con\":{}1{}}}}}", "[".repeat(n), "]".repeat(n)).into_bytes();
     let huge = format!("{{\"m2m:cin\":{{\"con\":\"{}\"}}}}", "x".repeat(2 << 20)).into_bytes();
+    let members: String = (0..20_000).map(|n| format!(",\"a{n}\":0")).collect();
+    let many_members = format!("{{\"m2m:cin\":{{\"con\":\"a\"{members}}}}}");
     let cin = "application/json;ty=4";
     let cases: Vec<(&str, &str, Vec<u8>, &[u16])> = vec![
         ("malformed JSON", cin, b"{\"m2m:cin\":{\"con\":".to_vec(), &[400]),
@@ -60,6 +48,12 @@ async fn bad_input_at_the_http_door_gets_a_clear_status_and_the_cluster_serves_o
         ("very deep JSON", cin, deep(200_000), &[400]),
         ("too long", cin, huge, &[413]),
         ("unknown attribute", cin, b"{\"m2m:cin\":{\"con\":\"a\",\"nonsense\":1}}".to_vec(), &[400]),
+        ("a member twice", cin, b"{\"m2m:cin\":{\"con\":\"a\",\"con\":\"b\"}}".to_vec(), &[400]),
+        ("a member twice, once escaped", cin, b"{\"m2m:cin\":{\"con\":\"a\",\"c\\u006fn\":\"b\"}}".to_vec(), &[400]),
+        ("half a surrogate", cin, b"{\"m2m:cin\":{\"con\":\"a\",\"rn\":\"\\ud800\"}}".to_vec(), &[400]),
+        ("a number where a list belongs", cin, b"{\"m2m:cin\":{\"con\":\"a\",\"lbl\":{\"0\":\"x\"}}}".to_vec(), &[400]),
+        ("too many members", cin, many_members.into_bytes(), &[400]),
+        ("trailing bytes", cin, b"{\"m2m:cin\":{\"con\":\"a\"}} {}".to_vec(), &[400]),
         ("read-only attribute", cin, b"{\"m2m:cin\":{\"con\":\"a\",\"st\":7}}".to_vec(), &[400]),
         ("wrong type of attribute", cin, b"{\"m2m:cin\":{\"con\":\"a\",\"lbl\":7}}".to_vec(), &[400]),
         ("number out of range", "application/json;ty=3", b"{\"m2m:cnt\":{\"mni\":-1}}".to_vec(), &[400]),
@@ -139,6 +133,238 @@ async fn bad_input_at_the_http_door_gets_a_clear_status_and_the_cluster_serves_o
     let place = cluster.placement("cloud", "Cmeter").await.unwrap();
     assert_eq!(place.epoch, 1, "nobody lost the lease over it");
     history::verify(&cluster, &[written]).await;
+}
+
+/// What a proxy before us and we could take for different requests: at most one answer, and nothing of the second request.
+#[tokio::test]
+async fn ambiguous_requests_smuggle_nothing() {
+    let mut cluster = Cluster::start().await;
+    let writer = Writer::start(&cluster, "meter", "edge1").await;
+    writer.writes(5).await;
+    let door = cluster.door("edge1");
+    // The hidden request deletes the device's container.
+    let hidden =
+        "DELETE /-/meter/data HTTP/1.1\r\nHost: x\r\nX-M2M-Origin: Cmeter\r\nX-M2M-RI: h\r\nX-M2M-RVI: 3\r\n\r\n";
+    let head = "POST /-/nothing HTTP/1.1\r\nHost: x\r\nX-M2M-Origin: Cmeter\r\nX-M2M-RI: s\r\nX-M2M-RVI: 3\r\n";
+    let n = hidden.len();
+    let cases = [
+        (
+            "length and chunks",
+            format!("{head}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"),
+        ),
+        ("two lengths", format!("{head}Content-Length: 0\r\nContent-Length: {n}\r\n\r\n{hidden}")),
+        ("a list of lengths", format!("{head}Content-Length: 0, {n}\r\n\r\n{hidden}")),
+        ("a length with a sign", format!("{head}Content-Length: +{n}\r\n\r\n{hidden}")),
+        ("a negative length", format!("{head}Content-Length: -1\r\n\r\n{hidden}")),
+        ("a length beyond 64 bits", format!("{head}Content-Length: 18446744073709551617\r\n\r\n{hidden}")),
+        ("an unknown coding", format!("{head}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{hidden}")),
+        (
+            "chunked, then another coding",
+            format!("{head}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{hidden}"),
+        ),
+        ("a space before the colon", format!("{head}Content-Length : {n}\r\n\r\n{hidden}")),
+        ("a folded header", format!("{head}X-A: b\r\n Content-Length: {n}\r\n\r\n{hidden}")),
+        ("a bare carriage return", format!("{head}X-A: b\rContent-Length: {n}\r\n\r\n{hidden}")),
+        ("a NUL in a header", format!("{head}X-A: b\0\r\nContent-Length: {n}\r\n\r\n{hidden}")),
+        ("a bad chunk length", format!("{head}Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{hidden}")),
+        ("no chunk length", format!("{head}Transfer-Encoding: chunked\r\n\r\n\r\n{hidden}")),
+    ];
+    let mut client = Client::new(door.clone(), "Cmeter");
+    let container = client.expect(200, &Ask::retrieve("/-/meter/data")).await["m2m:cnt"]["ri"].clone();
+    for (what, text) in &cases {
+        let answer = raw(&door, text.as_bytes(), true).await;
+        let first = answer.lines().next().unwrap_or_default();
+        assert!(!first.contains(" 200 "), "{what}: {answer}");
+        assert!(!answer.contains("X-M2M-RI: h") && !answer.contains("x-m2m-ri: h"), "{what}: the hidden one: {answer}");
+        let now = client.expect(200, &Ask::retrieve("/-/meter/data")).await;
+        assert_eq!(now["m2m:cnt"]["ri"], container, "{what}: the container was deleted");
+    }
+    writer.writes(5).await;
+    let written = [writer.finish().await];
+    written[0].assert_all_acknowledged();
+    cluster.assert_all_run();
+    history::verify(&cluster, &written).await;
+}
+
+/// Open file descriptors of a node: its connections, above all.
+fn descriptors(cluster: &Cluster, node: &str) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", cluster.pid(node))).unwrap().count()
+}
+
+/// Resident memory of a node in KiB.
+fn resident(cluster: &Cluster, node: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.pid(node))).unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Reads until the other side closes or says something; what it said.
+async fn first_words(stream: &mut TcpStream) -> String {
+    let mut out = [0; 512];
+    let read = tokio::time::timeout(onemec_tests::wait::PATIENCE, stream.read(&mut out)).await;
+    let n = read.expect("an answer or a closed connection").unwrap_or(0);
+    String::from_utf8_lossy(&out[..n]).into_owned()
+}
+
+/// As many silent connections as the door takes: who was there goes on, one more is told 503, and when they are gone
+/// there is room again, and nothing is left of them.
+#[tokio::test]
+async fn idle_connections_are_bounded_and_those_that_exist_go_on() {
+    const MAX: u32 = 1000;
+    let mut cluster = Cluster::start_with(|t| t.limits.connections_max = MAX).await;
+    let writer = Writer::start(&cluster, "meter", "edge1").await;
+    writer.writes(10).await;
+    let admin_too = {
+        let a = cluster.topology().node("edge1").unwrap().admin_listen;
+        Endpoint { tls: false, host: a.ip().to_string(), port: a.port() }
+    };
+    for (what, door, words) in [
+        ("silent", cluster.door("edge1"), &b""[..]),
+        ("half a request line", cluster.door("edge1"), b"GET /-/met"),
+        ("half a header", cluster.door("edge1"), b"GET /-/meter HTTP/1.1\r\nHost: x\r\nX-M2M-Orig"),
+        ("half a body", cluster.door("edge1"), b"POST /-/meter/data HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"),
+        ("half a preface", cluster.door("edge1"), b"PR"),
+        ("admin", admin_too, b"GET /admin/v1/sta"),
+    ] {
+        let (fds, before) = (descriptors(&cluster, "edge1"), resident(&cluster, "edge1"));
+        let mut idle = Vec::new();
+        let mut refused = 0;
+        for _ in 0..MAX + 200 {
+            let mut stream = TcpStream::connect((door.host.as_str(), door.port)).await.unwrap();
+            // One that is one too many may be closed already.
+            let _ = stream.write_all(words).await;
+            idle.push(stream);
+        }
+        // The last ones came when the door was full.
+        for stream in idle.iter_mut().rev().take(50) {
+            let said = first_words(stream).await;
+            assert!(said.starts_with("HTTP/1.1 503") || said.is_empty(), "{what}: {said}");
+            refused += usize::from(said.starts_with("HTTP/1.1 503"));
+        }
+        assert!(refused > 0, "{what}: nobody was told that there are too many");
+        assert!(descriptors(&cluster, "edge1") <= fds + MAX as usize + 64, "{what}: more than the limit");
+        // The device's connection was there before them.
+        writer.writes(20).await;
+        let full = resident(&cluster, "edge1");
+        drop(idle);
+        until(&format!("{what}: nothing is left of them"), async || {
+            (descriptors(&cluster, "edge1") <= fds + 16).then_some(())
+        })
+        .await;
+        Client::new(cluster.door("edge1"), "Cmeter").expect(200, &Ask::retrieve("/-/meter")).await;
+        assert!(cluster.admin("edge1").health().await.unwrap().ready);
+        println!(
+            "{what}: {before} KiB before, {full} KiB with {MAX} connections, {} after",
+            resident(&cluster, "edge1")
+        );
+    }
+    let written = [writer.finish().await];
+    written[0].assert_all_acknowledged();
+    cluster.assert_all_run();
+    assert_eq!(cluster.placement("cloud", "Cmeter").await.unwrap().epoch, 1, "nobody lost the lease over it");
+    history::verify(&cluster, &written).await;
+}
+
+/// A body that comes a byte at a time is cut off with 408; those of others are not kept waiting by it.
+#[tokio::test]
+async fn slow_bodies_are_cut_off() {
+    const SLOW: usize = 20;
+    let mut cluster = Cluster::start().await;
+    let writer = Writer::start(&cluster, "meter", "edge1").await;
+    writer.writes(5).await;
+    let door = cluster.door("edge1");
+    let mut tasks = Vec::new();
+    for _ in 0..SLOW {
+        let door = door.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut stream = TcpStream::connect((door.host.as_str(), door.port)).await.unwrap();
+            let head = "POST /-/meter/data HTTP/1.1\r\nHost: x\r\nX-M2M-Origin: Cmeter\r\nX-M2M-RI: slow\r\n\
+                        X-M2M-RVI: 3\r\nContent-Type: application/json;ty=4\r\nContent-Length: 100000\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let (mut read, mut write) = stream.into_split();
+            let drip = async {
+                // Slowness is the fault itself.
+                while write.write_all(b" ").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            let mut out = [0; 512];
+            tokio::select! {
+                () = drip => String::new(),
+                read = tokio::time::timeout(Duration::from_secs(40), read.read(&mut out)) => {
+                    String::from_utf8_lossy(&out[..read.expect("cut off").unwrap_or(0)]).into_owned()
+                }
+            }
+        }));
+    }
+    writer.writes(50).await;
+    for task in tasks {
+        let said = task.await.unwrap();
+        assert!(said.is_empty() || status(&said) == 408, "{said}");
+    }
+    let written = [writer.finish().await];
+    written[0].assert_all_acknowledged();
+    cluster.assert_all_run();
+    history::verify(&cluster, &written).await;
+}
+
+#[tokio::test]
+async fn bad_input_at_the_admin_door_gets_a_clear_status() {
+    let mut cluster = Cluster::start().await;
+    let writer = Writer::start(&cluster, "meter", "edge1").await;
+    writer.writes(5).await;
+    let a = cluster.topology().node("edge1").unwrap().admin_listen;
+    let door = Endpoint { tls: false, host: a.ip().to_string(), port: a.port() };
+    let post = |path: &str, body: &[u8]| {
+        let mut bytes = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        bytes.extend_from_slice(body);
+        bytes
+    };
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes();
+    let deep = format!("{{\"ae\":{}1{}}}", "[".repeat(20_000), "]".repeat(20_000));
+    let cases: Vec<(&str, Vec<u8>, &[u16])> = vec![
+        ("malformed JSON", post("/admin/v1/moves", b"{\"ae\":"), &[400]),
+        ("no JSON", post("/admin/v1/moves", b"hello"), &[400]),
+        ("empty body", post("/admin/v1/moves", b""), &[400]),
+        ("not UTF-8", post("/admin/v1/moves", b"{\"ae\":\"\xff\"}"), &[400]),
+        ("wrong type", post("/admin/v1/moves", b"{\"ae\":7}"), &[400, 422]),
+        ("unknown reason", post("/admin/v1/moves", b"{\"ae\":\"x\",\"reason\":\"whim\"}"), &[400, 422]),
+        ("deep JSON", post("/admin/v1/moves", deep.as_bytes()), &[400, 422]),
+        ("too long", post("/admin/v1/moves", &vec![b' '; 1 << 20]), &[413]),
+        (
+            "no such AE",
+            post("/admin/v1/moves", b"{\"ae\":\"Cnobody\",\"to\":\"edge2\",\"reason\":\"operator\"}"),
+            &[404],
+        ),
+        ("no such node", post("/admin/v1/drains", b"{\"node\":\"nowhere\"}"), &[404]),
+        ("bad number", get("/admin/v1/handovers?after=soon"), &[400]),
+        ("bad limit", get("/admin/v1/aes?limit=-1"), &[400]),
+        ("bad id", get("/admin/v1/moves/none"), &[400, 404]),
+        ("no such path", get("/admin/v1/../../etc/passwd"), &[400, 404]),
+        ("bad escape", get("/admin/v1/aes/%ff%fe"), &[400, 404]),
+        ("other method", b"DELETE /admin/v1/moves HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec(), &[405]),
+        ("long line", get(&format!("/{}", "a".repeat(100_000))), &[414, 431]),
+        ("garbage", (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect(), &[400, 0]),
+    ];
+    let mut wrong = Vec::new();
+    for (what, bytes, wanted) in &cases {
+        let answer = raw(&door, bytes, true).await;
+        if !wanted.contains(&status(&answer)) {
+            wrong.push(format!("{what}: {}", answer.chars().take(300).collect::<String>()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    writer.writes(5).await;
+    let written = [writer.finish().await];
+    written[0].assert_all_acknowledged();
+    cluster.assert_all_run();
+    assert_eq!(cluster.ae("cloud", "meter").await.home, "edge1", "nothing was moved");
+    history::verify(&cluster, &written).await;
 }
 
 #[tokio::test]
