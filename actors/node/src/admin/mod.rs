@@ -3,6 +3,7 @@
 //! [`types`] is the contract, [`server`] serves it from an [`AdminBackend`], [`client`] asks for it.
 
 pub mod client;
+mod listen;
 pub mod server;
 pub mod types;
 
