@@ -144,6 +144,12 @@ impl Audit {
         });
     }
 
+    /// The group has other contexts from now on (rule 16).
+    pub fn regrouped(&self, group: GroupId, epoch: Epoch, contexts: impl Iterator<Item = ContextId>) {
+        let contexts = contexts.map(|c| c.to_string()).collect();
+        self.note(AuditEvent::Regrouped { group: group.to_string(), contexts, epoch: epoch.0, at_ns: boottime().0 });
+    }
+
     /// This node's CSE is the registrar of an AE from now on.
     pub fn registrar(&self, ae: &str, context: ContextId, epoch: Epoch) {
         let at_ns = boottime().0;

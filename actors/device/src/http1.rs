@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,13 +135,24 @@ impl Answer {
     }
 }
 
+/// The addresses of a host, asked anew for each connection.
+pub trait Resolve: Send + Sync {
+    /// Looks a name up.
+    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, std::io::Result<Vec<IpAddr>>>;
+}
+
+/// A future of a [`Resolve`].
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// Makes connections.
 #[derive(Clone, Default)]
 pub struct Connector {
     /// Needed for `https`.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// Names that are not asked of the system: host to addresses (a resolver of our own fills it).
+    /// Names that are not asked of anybody: host to addresses.
     pub hosts: BTreeMap<String, Vec<SocketAddr>>,
+    /// Who is asked for the other names; absent: the system.
+    pub resolver: Option<Arc<dyn Resolve>>,
 }
 
 impl fmt::Debug for Connector {
@@ -169,10 +180,16 @@ impl Connector {
     }
 
     async fn open(&self, endpoint: &Endpoint) -> Result<Connection, HttpError> {
-        let failed = |source| HttpError::Connect { endpoint: endpoint.clone(), source };
-        let tcp = match self.hosts.get(&endpoint.host) {
-            Some(addresses) => TcpStream::connect(addresses.as_slice()).await,
-            None => TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await,
+        let failed = |source: std::io::Error| HttpError::Connect { endpoint: endpoint.clone(), source };
+        let is_address = endpoint.host.parse::<IpAddr>().is_ok();
+        let tcp = match (self.hosts.get(&endpoint.host), &self.resolver) {
+            (Some(addresses), _) => TcpStream::connect(addresses.as_slice()).await,
+            (None, Some(resolver)) if !is_address => {
+                let found = resolver.resolve(&endpoint.host).await.map_err(failed)?;
+                let addresses: Vec<SocketAddr> = found.into_iter().map(|a| (a, endpoint.port).into()).collect();
+                TcpStream::connect(addresses.as_slice()).await
+            }
+            _ => TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await,
         }
         .map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;

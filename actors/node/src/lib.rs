@@ -6,6 +6,7 @@
 //! - [`demo`]: the main job: real measurements, moves, kills, history check, report
 //! - [`cmd`]: the commands; [`cli`]: their arguments; [`table`]: what they print
 //! - [`node`], [`member`]: one member of a cluster
+//! - [`steering`]: how clients without the device library reach the node that serves them
 
 pub mod admin;
 pub mod cli;
@@ -13,6 +14,7 @@ pub mod cmd;
 pub mod demo;
 pub mod member;
 pub mod node;
+pub mod steering;
 pub mod table;
 pub mod topology;
 pub mod up;

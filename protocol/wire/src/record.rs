@@ -51,6 +51,12 @@ pub enum RecordKind {
     OutboxCursor = 4,
     /// Timers that were due were run.
     Timers = 5,
+    /// A kept record of a context that is about to join the group; the body is that record as it was.
+    Adopt = 6,
+    /// The state of a context that joins the group; it counts once the directory says so (rule 16).
+    Join = 7,
+    /// A context that left the group, or whose joining failed, takes its state and its kept records away.
+    Leave = 8,
 }
 
 impl RecordKind {
@@ -63,6 +69,9 @@ impl RecordKind {
             3 => Self::DeleteContext,
             4 => Self::OutboxCursor,
             5 => Self::Timers,
+            6 => Self::Adopt,
+            7 => Self::Join,
+            8 => Self::Leave,
             _ => return None,
         })
     }

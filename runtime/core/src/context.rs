@@ -136,6 +136,9 @@ pub trait Machine: Send {
     /// The whole state, except bodies of kept records.
     fn snapshot(&self) -> Bytes;
 
+    /// The kept records that it refers to: those with `Outcome::keep` that were not released.
+    fn kept(&self) -> Vec<Seq>;
+
     /// The node begins (`true`) or stops (`false`) to serve this context as primary. Used to publish the context in the
     /// node's read index and to take it out again; must not change replicated state.
     fn serving(&mut self, primary: bool);
@@ -345,8 +348,9 @@ pub struct NewContext {
     pub kind: ContextKind,
     /// Its unique names; all are claimed or none.
     pub keys: Vec<Key>,
-    /// Put it into this group (a device's other AEs), else into one of its own.
-    pub group: Option<GroupId>,
+    /// The bundle that it belongs to: contexts of one bundle share a group and move together (a device's AEs, row G13).
+    /// If that group is led elsewhere, the context begins in one of its own and joins soon.
+    pub bundle: Option<String>,
     /// Its first operation, head and body of the `CreateContext` record.
     pub first: Op,
     /// May it be moved to another home? False for what hangs on a CSEBase.
@@ -360,14 +364,14 @@ pub trait Contexts: Send + Sync {
     fn node(&self) -> NodeId;
     /// Wall clock in milliseconds since 1970; never goes back.
     fn now_ms(&self) -> u64;
-    /// Local look-up by key; aliases are found as well.
-    fn by_key(&self, key: &Key) -> Option<Place>;
-    /// Local look-up by id.
-    fn by_id(&self, context: ContextId) -> Option<Place>;
     /// Whether this node may acknowledge anything at all at this moment (its lease is valid, rule 1).
     fn may_acknowledge(&self) -> bool {
         true
     }
+    /// Local look-up by key; aliases are found as well.
+    fn by_key(&self, key: &Key) -> Option<Place>;
+    /// Local look-up by id.
+    fn by_id(&self, context: ContextId) -> Option<Place>;
     /// Applies everything the directory had committed when the call began, then looks up (rule 11: before a 404).
     fn by_key_linearizable(&self, key: Key, deadline: Duration) -> BoxFuture<'_, Result<Option<Place>, CallError>>;
     /// All contexts of a kind whose home is `home`: directory order, at most `limit`, after `after`.
@@ -376,6 +380,8 @@ pub trait Contexts: Send + Sync {
     fn create(&self, new: NewContext, options: CallOptions) -> BoxFuture<'_, Result<(Place, Answer), CreateError>>;
     /// Runs an operation at the primary, wherever that is.
     fn write(&self, context: ContextId, op: Op, options: CallOptions) -> BoxFuture<'_, Result<Answer, CallError>>;
+    /// Says which bundle a context belongs to from now on; it joins or leaves the group soon.
+    fn set_bundle(&self, context: ContextId, bundle: Option<String>) -> BoxFuture<'_, Result<(), CallError>>;
     /// Reads at the primary, wherever that is; for contexts that are not served here.
     fn read(&self, context: ContextId, op: Op, options: CallOptions) -> BoxFuture<'_, Result<Answer, CallError>>;
 }

@@ -8,7 +8,7 @@ use onemec_core::directory::{
     Command, CommandOutcome, ContextSpec, Directory, Durability, Entry, Nonce, Placement, Refusal, StoreId, Synced,
 };
 use onemec_core::group::{
-    GroupBody, GroupMessage, GroupTiming, Input, Live, LogShape, Me, MoveId, MoveOrder, Output, Position, Replica,
+    Goal, GroupBody, GroupMessage, GroupTiming, Input, Live, LogShape, Me, MoveId, MoveOrder, Output, Position, Replica,
 };
 use onemec_core::time::Mono;
 use onemec_wire::{Epoch, GroupId, Member, Seq, Version};
@@ -118,7 +118,7 @@ fn news_of_another_node_does_not_end_a_transfer() {
     let here = placement(1, &[A, B], Durability::Memory, Some(Seq(0)));
     a.placed(0, here.clone());
     a.told(1, B, 1, ack(0));
-    let order = MoveOrder { id: MoveId(1), target: B, catch_up_until: Mono::from_ms(1_000) };
+    let order = MoveOrder { id: MoveId(1), goal: Goal::Hand(B), until: Mono::from_ms(1_000) };
     let out = a.step(2, Input::Move(order));
     assert!(matches!(proposals(out)[..], [Command::Transfer { .. }]), "{out:?}");
     let out = a.placed(3, here);
@@ -166,7 +166,7 @@ fn an_addition_that_does_not_answer_is_given_up() {
 }
 
 fn create(dir: &mut Directory, index: u64, primary: Member, keys: Vec<Key>) -> CommandOutcome {
-    let spec = ContextSpec { kind: ContextKind::AE, keys, pinned: false };
+    let spec = ContextSpec { kind: ContextKind::AE, keys, pinned: false, bundle: None };
     let command = Command::CreateGroup {
         nonce: Nonce(u128::from(index)),
         primary,
@@ -189,7 +189,7 @@ fn two_contexts_of_a_group_do_not_meet_under_one_name() {
     }
     let CommandOutcome::Created { group, .. } = create(&mut dir, 4, A, vec![Key::at(A.node, "n")]) else { panic!() };
     let base = dir.group(group).unwrap().base(group);
-    let spec = ContextSpec { kind: ContextKind::AE, keys: vec![Key::at(B.node, "n")], pinned: false };
+    let spec = ContextSpec { kind: ContextKind::AE, keys: vec![Key::at(B.node, "n")], pinned: false, bundle: None };
     let add = Command::AddContext { base, nonce: Nonce(9), spec };
     dir.apply(5, &Entry { time_ms: 0, commands: vec![add] });
     let base = dir.group(group).unwrap().base(group);

@@ -25,7 +25,7 @@ fn group(nonce: u128, primary: Member, in_sync: &[Member]) -> Command {
         in_sync: in_sync.iter().copied().collect::<BTreeSet<_>>(),
         durability: Durability::Replicated,
         replicas_wanted: 2,
-        contexts: vec![ContextSpec { kind: ContextKind::AE, keys: Vec::new(), pinned: false }],
+        contexts: vec![ContextSpec { kind: ContextKind::AE, keys: Vec::new(), pinned: false, bundle: None }],
     }
 }
 

@@ -5,7 +5,7 @@ use onemec_core::context::{ContextKind, Key, RepeatKey};
 use onemec_core::directory::ContextSpec;
 use onemec_core::group::Position;
 use onemec_wire::codec::{Decode, Encode};
-use onemec_wire::{ContextId, Epoch, GroupId, NodeId, Seq};
+use onemec_wire::{ContextId, Epoch, GroupId, Member, NodeId, Seq};
 
 /// How often a call may be forwarded (rule 11).
 pub const HOPS_MAX: u8 = 3;
@@ -114,6 +114,20 @@ pub enum MoveBody {
         history_bytes: u64,
         /// Why.
         reason: String,
+        /// Keep room for it; `false`: only a question.
+        reserve: bool,
+    },
+    /// To the target: this became of the move. If it succeeded, the answer comes when the target serves.
+    Ended(MoveRecord),
+    /// To any node: answer once you have applied the directory up to this entry.
+    Reach {
+        /// The entry.
+        index: u64,
+    },
+    /// To the primary: what have you of this group?
+    View {
+        /// The group.
+        group: GroupId,
     },
 }
 
@@ -121,9 +135,13 @@ pub enum MoveBody {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum MoveReply {
     /// The move is done.
-    Moved(MoveTimes),
+    Moved(MoveRecord),
     /// The target takes it.
     Admitted,
+    /// So it is.
+    Noted,
+    /// What is here of a group.
+    View(GroupView),
     /// Segments that are here.
     Manifest(Vec<SegmentLine>),
     /// No, and why.
@@ -144,8 +162,59 @@ pub struct MoveTimes {
     pub freeze_us: u64,
     /// Of these, the directory's command: from its proposal to its application here.
     pub commit_us: u64,
+    /// From the applied transfer to the target's open gate, as the source learnt of it (one round trip included).
+    pub activate_us: u64,
     /// Operations that were parked and forwarded.
     pub parked: u32,
+    /// Bytes of history and log that were sent to the target.
+    pub bytes: u64,
+}
+
+impl MoveTimes {
+    /// From closing the source's gate to the open gate of the target.
+    pub const fn interruption_us(&self) -> u64 {
+        self.freeze_us.saturating_add(self.activate_us)
+    }
+}
+
+/// A move that has ended (row H10).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MoveRecord {
+    /// Its number at its source; with the source's boot it is unique.
+    pub id: u64,
+    /// Which boot was the source.
+    pub source: Member,
+    /// Target node.
+    pub target: NodeId,
+    /// The group.
+    pub group: GroupId,
+    /// Its contexts.
+    pub contexts: Vec<ContextId>,
+    /// Epoch after it.
+    pub epoch: Epoch,
+    /// Why it was ordered.
+    pub reason: String,
+    /// When it began (milliseconds since 1970, the source's clock).
+    pub at_ms: u64,
+    /// `moved`, or the failure's code.
+    pub result: String,
+    /// The failure in words.
+    pub text: String,
+    /// How long its states took.
+    pub times: MoveTimes,
+}
+
+/// What a node has of a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct GroupView {
+    /// Its log is committed up to here.
+    pub committed: u64,
+    /// Bytes of its history.
+    pub bytes: u64,
+    /// Resources that each of its contexts holds.
+    pub held: Vec<(ContextId, u64)>,
+    /// A move of it is under way.
+    pub moving: bool,
 }
 
 /// A segment of a history, as both sides name it.

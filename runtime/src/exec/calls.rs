@@ -344,7 +344,7 @@ impl Runtime {
 
     // ---- creation --------------------------------------------------------------------------------------------------
 
-    async fn propose(&self, command: Command) -> Result<CommandOutcome, CreateError> {
+    pub(super) async fn propose(&self, command: Command) -> Result<CommandOutcome, CreateError> {
         match self.inner.parts.directory.propose_within(command, PROPOSE_MAX).await {
             Ok(CommandOutcome::Refused(Refusal::KeyTaken { key, holder })) => {
                 Err(CreateError::KeyTaken { key, holder })
@@ -357,13 +357,19 @@ impl Runtime {
 
     async fn create_context(&self, new: NewContext, options: CallOptions) -> Result<(Place, Answer), CreateError> {
         let deadline = self.deadline(&options);
-        let spec = ContextSpec { kind: new.kind, keys: new.keys, pinned: new.pinned };
-        if let Some(group) = new.group {
-            return self.create_in(group, spec, new.first, options.repeat, deadline).await;
+        let spec = ContextSpec { kind: new.kind, keys: new.keys, pinned: new.pinned, bundle: new.bundle };
+        // Row G13: whoever belongs to a bundle that is served here begins in its group. One that is served elsewhere is
+        // joined afterwards: this node is the registrar that the device chose.
+        if let Some(group) = spec.bundle.as_deref().and_then(|b| self.bundle_led_here(b)) {
+            let made = self.create_in(group, spec.clone(), new.first.clone(), options.repeat.clone(), deadline).await;
+            match made {
+                Err(CreateError::Call(CallError::NotApplied { .. } | CallError::NotFound)) => {}
+                made => return made,
+            }
         }
         let me = self.inner.parts.member;
         let nonce = self.nonce();
-        let in_sync = self.first_set(me, nonce.0 as u64);
+        let in_sync = self.first_set(me, &spec, nonce.0 as u64);
         let command = Command::CreateGroup {
             nonce,
             primary: me,
@@ -381,9 +387,22 @@ impl Runtime {
         }
     }
 
-    /// The members that a new group begins with: this node and the best others that are up.
-    fn first_set(&self, me: Member, salt: u64) -> BTreeSet<Member> {
-        let live: BTreeSet<Member> = self.inner.parts.directory.read().live().collect();
+    fn bundle_led_here(&self, bundle: &str) -> Option<GroupId> {
+        let directory = self.inner.parts.directory.read();
+        let group = directory.bundle_home(bundle)?;
+        (directory.group(group)?.primary == self.inner.parts.member).then_some(group)
+    }
+
+    /// The members that a new group begins with: this node and the best others that are up and may have the data.
+    fn first_set(&self, me: Member, spec: &ContextSpec, salt: u64) -> BTreeSet<Member> {
+        let live: BTreeSet<Member> = {
+            let directory = self.inner.parts.directory.read();
+            let hosting = self.actors().map(|a| &a.hosting);
+            let may = |m: &Member| {
+                spec.pinned || hosting.is_none_or(|h| h.permits(&directory, &spec.keys, me.node, m.node))
+            };
+            directory.live().filter(may).collect()
+        };
         let mut set = BTreeSet::from([me]);
         while set.len() < usize::from(self.inner.options.replicas_wanted) {
             let Some(next) = place::next_replica(GroupId::made(0, salt, 0), &set, &live) else { break };
@@ -586,15 +605,19 @@ impl Contexts for Runtime {
     }
     fn at_home(&self, home: NodeId, kind: ContextKind, after: Option<ContextId>, limit: usize) -> Vec<Place> {
         let directory = self.inner.parts.directory.read();
-        directory
-            .contexts_after(after)
-            .filter(|(_, c)| c.home == home && c.kind == kind)
-            .filter_map(|(id, _)| directory.place(id))
-            .take(limit)
-            .collect()
+        directory.at_home(home, kind, after).filter_map(|(id, _)| directory.place(id)).take(limit).collect()
     }
     fn create(&self, new: NewContext, options: CallOptions) -> BoxFuture<'_, Result<(Place, Answer), CreateError>> {
         Box::pin(self.create_context(new, options))
+    }
+    fn set_bundle(&self, context: ContextId, bundle: Option<String>) -> BoxFuture<'_, Result<(), CallError>> {
+        Box::pin(async move {
+            match self.propose(Command::SetBundle { context, bundle }).await {
+                Ok(_) => Ok(()), // refused: the context is gone
+                Err(CreateError::Call(e)) => Err(e),
+                Err(CreateError::KeyTaken { .. }) => Err(self.not_applied("the directory did not take it")),
+            }
+        })
     }
     fn write(&self, context: ContextId, op: Op, options: CallOptions) -> BoxFuture<'_, Result<Answer, CallError>> {
         let repeat = options.repeat.clone();

@@ -39,7 +39,13 @@ impl Runtime {
         store.map_or_else(Vec::new, |s| s.manifest().into_iter().map(|(info, _)| info.into()).collect())
     }
 
-    pub(super) async fn send_history(&self, group: GroupId, to: Member, epoch: Epoch) -> Result<Position, String> {
+    /// Sends what lies before the tail; says where that ends and how many bytes were sent.
+    pub(super) async fn send_history(
+        &self,
+        group: GroupId,
+        to: Member,
+        epoch: Epoch,
+    ) -> Result<(Position, u64), String> {
         let store = self.inner.parts.store.group(group).ok_or("the group is not here")?;
         let export = blocking(move || store.export()).await?.ok_or("there is no checkpoint yet")?;
         let known = match self.ask_move(to.node, group, &MoveBody::Manifest { group }, super::moves::ADMIT_MAX).await {
@@ -63,15 +69,17 @@ impl Runtime {
         let transport = &self.inner.parts.transport;
         let open = transport.open_transfer(Self::peer_of(to), ServiceId::MOVE, lane_of(group), header);
         let mut sink = open.await.map_err(|e| e.to_string())?;
+        let mut total = snapshot.len() as u64;
         sink.write_one(snapshot).await.map_err(|e| e.to_string())?;
         for (segment, sent) in segments.into_iter().zip(sent) {
             if sent {
                 let bytes = blocking(move || segment.bytes()).await?;
+                total += bytes.len() as u64;
                 sink.write_one(bytes).await.map_err(|e| e.to_string())?;
             }
         }
         sink.finish().await.map_err(|e| e.to_string())?;
-        Ok(base)
+        Ok((base, total))
     }
 
     /// Takes a history in. It is on this node's disk before the sender hears of it.

@@ -12,6 +12,7 @@ mod history;
 mod moves;
 mod net;
 pub mod ports;
+mod regroup;
 pub mod route;
 mod serve;
 mod watch;
@@ -22,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use onemec_core::context::{ContextKind, Effect, EffectHandler, EffectId, ReadHandler};
+use onemec_core::context::{ContextKind, Effect, EffectHandler, EffectId, Key, ReadHandler};
 use onemec_core::contexts::{Factories, Lane};
 use onemec_core::directory::{Directory, Durability, Nonce, Placement, StoreId};
 use onemec_core::group::{GroupTiming, Live};
@@ -35,7 +36,8 @@ use self::clock::Clock;
 use self::gate::GroupGate;
 use self::group::GroupMsg;
 use self::group::actor::GroupsMsg;
-pub use self::moves::{MoveError, MoveRecord};
+pub use self::body::{GroupView, MoveRecord};
+pub use self::moves::{MOVED, MoveError};
 use crate::audit::Audit;
 use crate::directory::DirectoryHandle;
 use crate::lease::LeaseHandle;
@@ -103,15 +105,36 @@ pub trait Deliverer: Send + Sync {
     fn deliver(&self, id: EffectId, lane: Lane, effect: Effect, group: Arc<dyn Fn(GroupMsg) + Send + Sync>);
 }
 
-/// Decides whether a group may come to this node (DESIGN.md section 5, prepare).
-pub trait Admission: Send + Sync {
-    /// `Err` with a short code and a sentence.
-    fn admit(
-        &self,
-        contexts: &[(ContextId, ContextKind)],
-        history_bytes: u64,
-        reason: &str,
-    ) -> Result<(), (String, String)>;
+/// A group whose primary is to come to this node.
+#[derive(Debug, Clone, Copy)]
+pub struct Incoming<'a> {
+    /// The group.
+    pub group: GroupId,
+    /// Its contexts and their kinds.
+    pub contexts: &'a [(ContextId, ContextKind)],
+    /// Bytes of its history.
+    pub history_bytes: u64,
+    /// Why it comes.
+    pub reason: &'a str,
+    /// Room is to be kept for it; otherwise somebody only asks.
+    pub reserve: bool,
+}
+
+/// What the executor asks of the program around it before it gives groups to nodes (DESIGN.md section 5, prepare; row
+/// G15), and what it tells about moves.
+pub trait Hosting: Send + Sync {
+    /// May the group come to this node? `Err` with a short code and a sentence.
+    fn admit(&self, incoming: &Incoming<'_>) -> Result<(), (String, String)>;
+
+    /// A move ended, told at its source and, if it was reached, at its target. Called often and must not block.
+    fn ended(&self, record: &MoveRecord);
+
+    /// May the data of a context with these names, at home at `home`, be on `node`? Limits replicas and targets. Called
+    /// with the directory's read lock held.
+    fn permits(&self, directory: &Directory, keys: &[Key], home: NodeId, node: NodeId) -> bool;
+
+    /// Resources that a context holds, for `ae show`; `None` if this node does not serve it.
+    fn held(&self, context: ContextId) -> Option<u64>;
 }
 
 /// What the actors above contribute.
@@ -122,8 +145,8 @@ pub struct Actors {
     pub effects: BTreeMap<ContextKind, Arc<dyn EffectHandler>>,
     /// Answers to forwarded reads by kind.
     pub readers: BTreeMap<ContextKind, Arc<dyn ReadHandler>>,
-    /// Who may come here.
-    pub admission: Arc<dyn Admission>,
+    /// Who may come here, and what becomes of moves.
+    pub hosting: Arc<dyn Hosting>,
 }
 
 /// What the executor stands on.
@@ -212,6 +235,7 @@ impl Runtime {
         if self.inner.actors.set(actors).is_ok() {
             self.register_services();
             self.follow_directory();
+            self.follow_bundles();
         }
     }
 
@@ -258,8 +282,24 @@ impl Runtime {
         Nonce((u128::from(m.node.0) << 96) | (u128::from(m.incarnation.0 & 0xffff_ffff) << 64) | u128::from(n))
     }
 
-    fn live(directory: &Directory) -> Live {
-        Live::new(directory.nodes().filter(|(_, n)| n.up).map(|(_, n)| (n.member, n.store)))
+    /// The boots that count for a group: those that are up and may have its data (row G15). To its primary a node that may
+    /// not is as good as dead: it is no target, gets no replica, and leaves the set.
+    fn live(&self, directory: &Directory, group: Option<&Placement>) -> Live {
+        let permitted = |node: NodeId| {
+            let Some((p, actors)) = group.zip(self.actors()) else { return true };
+            p.primary.node == node
+                || p.contexts.iter().filter_map(|c| directory.context(*c)).all(|c| {
+                    c.pinned || actors.hosting.permits(directory, &c.keys, c.home, node)
+                })
+        };
+        let up = directory.nodes().filter(|(id, n)| n.up && permitted(*id));
+        Live::new(up.map(|(_, n)| (n.member, n.store)))
+    }
+
+    /// Tells every group anew who counts for it, after a policy on where data may be has changed.
+    pub fn reconsider(&self) {
+        let groups: Vec<GroupId> = self.inner.groups.iter().map(|g| *g.key()).collect();
+        self.look_at(groups.into_iter());
     }
 
     /// Does a placement concern this node?

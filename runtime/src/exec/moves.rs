@@ -1,55 +1,32 @@
-//! Moves of groups (DESIGN.md section 5): the order finds the primary, the target admits, the machine moves, the record of
-//! it stays (row H10).
+//! Moves of groups (DESIGN.md section 5): the order finds the primary, the target admits, the machine moves, both ends hear
+//! what became of it (row H10).
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use onemec_core::context::ContextKind;
-use onemec_core::group::{MoveFailure, MoveId, MoveOrder};
+use onemec_core::group::{Goal, MoveFailure, MoveId, MoveOrder};
 use onemec_wire::{ContextId, GroupId, NodeId, ServiceId, codec};
-use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
-use super::Runtime;
-use super::body::{MoveBody, MoveReply, MoveTimes};
+use super::body::{GroupView, MoveBody, MoveRecord, MoveReply, MoveTimes};
+use super::{Incoming, Runtime};
 use super::group::GroupMsg;
 use super::net::lane_of;
 use crate::transport::{Lane, Message};
 
-/// Records of moves that a node keeps.
-const RECORDS_MAX: usize = 16_384;
 /// The target's answer to "would you take it?".
 pub(super) const ADMIT_MAX: Duration = Duration::from_secs(2);
-/// A move that came at a bad moment is tried so often.
-const TRIES_MAX: u32 = 5;
-const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// How a record says that a move succeeded.
+pub const MOVED: &str = "moved";
+/// The target's gate opens within this time, or later without being waited for.
+const SERVING_MAX: Duration = Duration::from_secs(2);
+/// A look at a group takes no longer.
+const VIEW_MAX: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Freeze, transfer and an abort, beyond catching up.
 const SWITCH_MAX: Duration = Duration::from_secs(5);
-
-/// A move as operators see it.
-#[derive(Debug, Clone, Serialize)]
-pub struct MoveRecord {
-    /// Number at the source node.
-    pub id: u64,
-    /// The group.
-    pub group: String,
-    /// Its contexts.
-    pub contexts: Vec<String>,
-    /// Source node.
-    pub from: u64,
-    /// Target node.
-    pub to: u64,
-    /// Why it was ordered.
-    pub reason: String,
-    /// When (milliseconds since 1970).
-    pub at_ms: u64,
-    /// `moved`, or the failure's code.
-    pub result: String,
-    /// How long its states took.
-    pub times: MoveTimes,
-}
 
 /// Why a move did not happen; the group is served as before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,38 +63,20 @@ impl From<MoveFailure> for MoveError {
 #[derive(Default)]
 pub(super) struct Moves {
     next: AtomicU64,
-    records: Mutex<VecDeque<MoveRecord>>,
 }
 
 impl Runtime {
-    /// Moves a group's primary to `target`, wherever it is now. Returns when the target is primary.
+    /// Moves a group's primary to `target`, wherever it is now: one attempt. Returns when the target serves.
+    ///
+    /// # Errors
+    /// Why not, by a code. The group is served as before, except with `unknown` and `unreachable`: look at the directory.
     pub async fn move_group(
         &self,
         group: GroupId,
         target: NodeId,
         reason: &str,
         catch_up: Duration,
-    ) -> Result<MoveTimes, MoveError> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.try_move(group, target, reason, catch_up).await {
-                // Another move, or a failover, was quicker, or the moment was bad: nothing has changed here.
-                Err(e) if tries < TRIES_MAX && ["not-primary", "busy", "freeze-timeout"].contains(&e.code.as_str()) => {
-                    tokio::time::sleep(TRY_AGAIN * tries).await;
-                }
-                ended => return ended,
-            }
-        }
-    }
-
-    async fn try_move(
-        &self,
-        group: GroupId,
-        target: NodeId,
-        reason: &str,
-        catch_up: Duration,
-    ) -> Result<MoveTimes, MoveError> {
+    ) -> Result<MoveRecord, MoveError> {
         let placement = self.inner.parts.directory.read().group(group).cloned();
         let p = placement.ok_or_else(|| MoveError::new("no-group", "no such group"))?;
         if p.primary.node == target {
@@ -133,7 +92,7 @@ impl Runtime {
             catch_up_ms: u32::try_from(catch_up.as_millis()).unwrap_or(u32::MAX),
         };
         match self.ask_move(p.primary.node, group, &body, catch_up + SWITCH_MAX + ADMIT_MAX).await? {
-            MoveReply::Moved(times) => Ok(times),
+            MoveReply::Moved(record) => Ok(record),
             MoveReply::Refused { code, reason } => Err(MoveError { code, reason }),
             _ => Err(MoveError::new("protocol", "an answer that makes no sense")),
         }
@@ -164,21 +123,133 @@ impl Runtime {
             MoveBody::Order { group, target, reason, catch_up_ms } => {
                 let catch_up = Duration::from_millis(u64::from(catch_up_ms));
                 match self.move_from_here(group, target, &reason, catch_up).await {
-                    Ok(times) => MoveReply::Moved(times),
+                    Ok(record) => MoveReply::Moved(record),
                     Err(e) => refused(e),
                 }
             }
             MoveBody::Manifest { group } => MoveReply::Manifest(self.manifest(group)),
-            MoveBody::Admit { contexts, history_bytes, reason, .. } => {
+            MoveBody::Admit { group, contexts, history_bytes, reason, reserve } => {
                 let Some(actors) = self.actors() else {
                     return refused(MoveError::new("starting", "the node is starting"));
                 };
-                match actors.admission.admit(&contexts, history_bytes, &reason) {
+                let incoming =
+                    Incoming { group, contexts: &contexts, history_bytes, reason: &reason, reserve };
+                match actors.hosting.admit(&incoming) {
                     Ok(()) => MoveReply::Admitted,
                     Err((code, reason)) => MoveReply::Refused { code, reason },
                 }
             }
+            MoveBody::Ended(record) => {
+                if record.result == MOVED {
+                    self.serving(record.group).await;
+                }
+                if let Some(actors) = self.actors() {
+                    actors.hosting.ended(&record);
+                }
+                MoveReply::Noted
+            }
+            MoveBody::Reach { index } => {
+                self.applied(index).await;
+                MoveReply::Noted
+            }
+            MoveBody::View { group } => MoveReply::View(self.view_here(group).await),
         }
+    }
+
+    /// Waits until this node's gate of a group is open, or a bound is over.
+    pub async fn serving(&self, group: GroupId) {
+        use onemec_core::context::Gate as _;
+        let open = async {
+            while !self.inner.groups.get(&group).is_some_and(|g| g.gate.is_open()) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        drop(tokio::time::timeout(SERVING_MAX, open).await);
+    }
+
+    /// Waits until this node has applied the directory up to `index`, or a bound is over.
+    async fn applied(&self, index: u64) {
+        let reached = async {
+            while self.inner.parts.directory.read().index() < index {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        drop(tokio::time::timeout(SERVING_MAX, reached).await);
+    }
+
+    /// Waits until `node` knows everything that this node's directory holds now (a policy, a drain).
+    ///
+    /// # Errors
+    /// If the node does not answer in time; what was decided holds nevertheless.
+    pub async fn told(&self, node: NodeId) -> Result<(), MoveError> {
+        if node == self.inner.parts.member.node {
+            return Ok(());
+        }
+        let index = self.inner.parts.directory.read().index();
+        let body = MoveBody::Reach { index };
+        self.ask_move(node, GroupId::default(), &body, SERVING_MAX + ADMIT_MAX).await.map(drop)
+    }
+
+    /// Asks whether a node would take a group now, without keeping room for it.
+    ///
+    /// # Errors
+    /// Its refusal, or that it does not answer.
+    pub async fn would_take(&self, group: GroupId, node: NodeId, reason: &str) -> Result<(), MoveError> {
+        let contexts = self.contexts_of(group).ok_or_else(|| MoveError::new("no-group", "no such group"))?;
+        let history_bytes = self.history_bytes(group);
+        let body = MoveBody::Admit { group, contexts, history_bytes, reason: reason.into(), reserve: false };
+        self.ask_admission(node, group, &body).await
+    }
+
+    async fn ask_admission(&self, node: NodeId, group: GroupId, body: &MoveBody) -> Result<(), MoveError> {
+        match self.ask_move(node, group, body, ADMIT_MAX).await? {
+            MoveReply::Admitted => Ok(()),
+            MoveReply::Refused { code, reason } => Err(MoveError { code, reason }),
+            _ => Err(MoveError::new("protocol", "an answer that makes no sense")),
+        }
+    }
+
+    fn contexts_of(&self, group: GroupId) -> Option<Vec<(ContextId, ContextKind)>> {
+        let directory = self.inner.parts.directory.read();
+        let p = directory.group(group)?;
+        Some(p.contexts.iter().filter_map(|c| Some((*c, directory.context(*c)?.kind))).collect())
+    }
+
+    /// Bytes of a group's history as they lie here; 0 if this node has no copy.
+    pub fn history_bytes(&self, group: GroupId) -> u64 {
+        self.inner.parts.store.group(group).map_or(0, |s| s.bytes())
+    }
+
+    /// What the primary has of a group.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub async fn view(&self, group: GroupId) -> Result<GroupView, MoveError> {
+        let primary = self.inner.parts.directory.read().group(group).map(|p| p.primary.node);
+        let primary = primary.ok_or_else(|| MoveError::new("no-group", "no such group"))?;
+        if primary == self.inner.parts.member.node {
+            return Ok(self.view_here(group).await);
+        }
+        match self.ask_move(primary, group, &MoveBody::View { group }, VIEW_MAX).await? {
+            MoveReply::View(view) => Ok(view),
+            _ => Err(MoveError::new("protocol", "an answer that makes no sense")),
+        }
+    }
+
+    async fn view_here(&self, group: GroupId) -> GroupView {
+        let mut view = GroupView { bytes: self.history_bytes(group), ..GroupView::default() };
+        if let Some(actors) = self.actors() {
+            let contexts = self.contexts_of(group).unwrap_or_default();
+            view.held = contexts.iter().filter_map(|(c, _)| Some((*c, actors.hosting.held(*c)?))).collect();
+        }
+        let actor = self.inner.groups.get(&group).map(|g| g.actor.clone());
+        let (reply, answer) = oneshot::channel();
+        if actor.is_some_and(|a| a.send_message(GroupMsg::Status(reply)).is_ok())
+            && let Ok(Ok(status)) = tokio::time::timeout(VIEW_MAX, answer).await
+        {
+            (view.committed, view.moving) = (status.committed, status.moving);
+        }
+        view
     }
 
     async fn move_from_here(
@@ -187,71 +258,84 @@ impl Runtime {
         target: NodeId,
         reason: &str,
         catch_up: Duration,
-    ) -> Result<MoveTimes, MoveError> {
-        let (contexts, member) = {
+    ) -> Result<MoveRecord, MoveError> {
+        let contexts = self.contexts_of(group).ok_or_else(|| MoveError::new("no-group", "no such group"))?;
+        let member = {
             let directory = self.inner.parts.directory.read();
-            let p = directory.group(group).ok_or_else(|| MoveError::new("no-group", "no such group"))?;
-            let contexts: Vec<(ContextId, ContextKind)> =
-                p.contexts.iter().filter_map(|c| Some((*c, directory.context(*c)?.kind))).collect();
-            let pinned = p.contexts.iter().any(|c| directory.context(*c).is_some_and(|e| e.pinned && e.home != target));
-            if pinned {
+            let stays = |c: &ContextId| directory.context(*c).is_some_and(|e| e.pinned && e.home != target);
+            if contexts.iter().any(|(c, _)| stays(c)) {
                 return Err(MoveError::new("pinned", "what hangs on a CSEBase moves only back to its home"));
             }
-            let member = directory.node(target).filter(|n| n.up).map(|n| n.member);
-            (contexts, member)
+            directory.node(target).filter(|n| n.up).map(|n| n.member)
         };
         let member = member.ok_or_else(|| MoveError::from(MoveFailure::TargetDead))?;
-        let at_ms = self.inner.parts.clock.wall_ms();
         let id = self.inner.moves.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let result = self.run_move(id, group, &contexts, member, reason, catch_up).await;
-        let record = MoveRecord {
+        let mut record = MoveRecord {
             id,
-            group: group.to_string(),
-            contexts: contexts.iter().map(|(c, _)| c.to_string()).collect(),
-            from: self.inner.parts.member.node.0,
-            to: target.0,
+            source: self.inner.parts.member,
+            target,
+            group,
+            contexts: contexts.iter().map(|(c, _)| *c).collect(),
+            epoch: onemec_wire::Epoch(0),
             reason: reason.into(),
-            at_ms,
-            result: result.as_ref().map_or_else(|e| e.code.clone(), |_| "moved".into()),
-            times: result.as_ref().copied().unwrap_or_default(),
+            at_ms: self.inner.parts.clock.wall_ms(),
+            result: MOVED.into(),
+            text: String::new(),
+            times: MoveTimes::default(),
         };
-        let mut records = self.inner.moves.records.lock();
-        if records.len() == RECORDS_MAX {
-            records.pop_front();
+        let span = tracing::info_span!("move", %group, from = %record.source.node, to = %target, reason, result = tracing::field::Empty);
+        let moved = self.run_move(&mut record, contexts, member, catch_up).instrument(span.clone()).await;
+        if let Err(e) = &moved {
+            (record.result, record.text) = (e.code.clone(), e.reason.clone());
         }
-        records.push_back(record);
-        drop(records);
-        result
+        record.epoch = self.inner.parts.directory.read().group(group).map_or(record.epoch, |p| p.epoch);
+        span.record("result", record.result.as_str());
+        if let Some(actors) = self.actors() {
+            actors.hosting.ended(&record);
+        }
+        moved.map(|()| record)
     }
 
     async fn run_move(
         &self,
-        id: u64,
-        group: GroupId,
-        contexts: &[(ContextId, ContextKind)],
+        record: &mut MoveRecord,
+        contexts: Vec<(ContextId, ContextKind)>,
         target: onemec_wire::Member,
-        reason: &str,
         catch_up: Duration,
-    ) -> Result<MoveTimes, MoveError> {
-        let body = MoveBody::Admit { group, contexts: contexts.to_vec(), history_bytes: 0, reason: reason.into() };
-        match self.ask_move(target.node, group, &body, ADMIT_MAX).await? {
-            MoveReply::Admitted => {}
-            MoveReply::Refused { code, reason } => return Err(MoveError { code, reason }),
-            _ => return Err(MoveError::new("protocol", "an answer that makes no sense")),
-        }
+    ) -> Result<(), MoveError> {
+        let group = record.group;
+        let began = self.inner.parts.clock.mono();
+        let (history_bytes, reason) = (self.history_bytes(group), record.reason.clone());
+        let body = MoveBody::Admit { group, contexts, history_bytes, reason, reserve: true };
+        self.ask_admission(target.node, group, &body).instrument(tracing::info_span!("admission")).await?;
+        let admitted_us = self.since_us(began);
         let (reply, end) = oneshot::channel();
-        let order = MoveOrder { id: MoveId(id), target, catch_up_until: self.inner.parts.clock.mono() + catch_up };
-        self.tell_group(group, GroupMsg::Move(order, reply));
-        match tokio::time::timeout(catch_up + SWITCH_MAX, end).await {
+        let until = self.inner.parts.clock.mono() + catch_up;
+        let order = MoveOrder { id: MoveId(record.id), goal: Goal::Hand(target), until };
+        self.tell_group(group, GroupMsg::Move(order, tracing::Span::current(), reply));
+        let switched = match tokio::time::timeout(catch_up + SWITCH_MAX, end).await {
             Ok(Ok(Ok(times))) => Ok(times),
             Ok(Ok(Err(failure))) => Err(failure.into()),
             Ok(Err(_)) => Err(MoveError::new("not-primary", "the group's actor ended")),
             Err(_) => Err(MoveError::new("unknown", "the end of the move is not known: look at the directory")),
+        };
+        let switched_at = self.inner.parts.clock.mono();
+        match &switched {
+            Ok(times) => record.times = MoveTimes { prepare_us: times.prepare_us + admitted_us, ..*times },
+            Err(e) => (record.result, record.text) = (e.code.clone(), e.reason.clone()),
         }
+        record.epoch = self.inner.parts.directory.read().group(group).map_or(record.epoch, |p| p.epoch);
+        // The target keeps no room any more, and says when it serves. What it does not hear it finds out by itself.
+        let ended = MoveBody::Ended(record.clone());
+        let told = self.ask_move(target.node, group, &ended, SERVING_MAX + ADMIT_MAX);
+        let told = told.instrument(tracing::info_span!("activate")).await;
+        if told.is_ok() && switched.is_ok() {
+            record.times.activate_us = self.since_us(switched_at);
+        }
+        switched.map(drop)
     }
 
-    /// The moves that began at this node, oldest first.
-    pub fn moves(&self) -> Vec<MoveRecord> {
-        self.inner.moves.records.lock().iter().cloned().collect()
+    fn since_us(&self, from: onemec_core::time::Mono) -> u64 {
+        u64::try_from(self.inner.parts.clock.mono().since(from).as_micros()).unwrap_or(u64::MAX)
     }
 }

@@ -75,7 +75,8 @@ impl GroupNet for Net {
             if let Err(e) = &sent {
                 tracing::warn!(%to, %group, "history: {e}");
             }
-            drop(myself.send_message(GroupMsg::HistorySent { to, held: sent.ok() }));
+            let (held, bytes) = sent.map_or((None, 0), |(held, bytes)| (Some(held), bytes));
+            drop(myself.send_message(GroupMsg::HistorySent { to, held, bytes }));
         });
     }
 
@@ -115,6 +116,7 @@ fn base_of(command: &Command) -> Option<Base> {
         | Command::SetSynced { base, .. }
         | Command::Transfer { base, .. }
         | Command::Abort { base }
+        | Command::Regroup { into: base, .. }
         | Command::Force { base, .. } => Some(*base),
         _ => None,
     }

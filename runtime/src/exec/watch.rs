@@ -48,11 +48,13 @@ impl Runtime {
         self.look_at(groups.into_iter());
     }
 
-    fn look_at(&self, groups: impl Iterator<Item = GroupId>) {
+    pub(super) fn look_at(&self, groups: impl Iterator<Item = GroupId>) {
         for group in groups {
             let (placement, live) = {
                 let directory = self.inner.parts.directory.read();
-                (directory.group(group).cloned(), Self::live(&directory))
+                let placement = directory.group(group).cloned();
+                let live = self.live(&directory, placement.as_ref());
+                (placement, live)
             };
             let here = self.inner.groups.contains_key(&group);
             let concerned = placement.as_ref().is_some_and(|p| self.concerns(p));
@@ -185,7 +187,9 @@ impl Runtime {
         if again {
             let (placement, live) = {
                 let directory = self.inner.parts.directory.read();
-                (directory.group(group).cloned(), Self::live(&directory))
+                let placement = directory.group(group).cloned();
+                let live = self.live(&directory, placement.as_ref());
+                (placement, live)
             };
             if placement.is_some() {
                 self.tell_placement(group, placement, live);

@@ -71,7 +71,7 @@ impl Leased {
             in_sync: BTreeSet::from([a, b]),
             durability: Durability::Replicated,
             replicas_wanted: 2,
-            contexts: vec![ContextSpec { kind: ContextKind::AE, keys: Vec::new(), pinned: false }],
+            contexts: vec![ContextSpec { kind: ContextKind::AE, keys: Vec::new(), pinned: false, bundle: None }],
         };
         match self.cluster.handle(other).propose(command).await {
             Ok(CommandOutcome::Created { group, .. }) => group,

@@ -142,6 +142,12 @@ impl GroupStore {
         sealed.segments.iter().map(|s| live(s.info())).collect()
     }
 
+    /// Bytes of the history as it is stored here: segments and tail.
+    pub fn bytes(&self) -> u64 {
+        let sealed: u64 = self.history.sealed.read().segments.iter().map(|s| s.info().bytes).sum();
+        sealed + self.positions().tail_bytes as u64
+    }
+
     /// Everything that another replica needs, apart from the tail; `None` if there is no checkpoint yet: then the tail is
     /// all. Reads a file. The segments stay readable as long as the export is held.
     pub fn export(&self) -> Result<Option<Export>, StoreError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use onemec_core::context::{Answer, BoxFuture, Op, ReadHandler};
+use onemec_core::context::{Answer, BoxFuture, CallError, Op, ReadHandler};
 use onemec_onem2m::access::Operations;
 use onemec_onem2m::{CseIdentity, Refusal, Response, Rsc};
 use onemec_wire::ContextId;
@@ -17,6 +17,11 @@ use crate::view::View;
 impl Cse {
     pub(crate) fn sender(&self) -> &Arc<Sender> {
         &self.inner.sender
+    }
+
+    /// Tells the directory which node (device) an AE belongs to.
+    pub(crate) async fn set_bundle(&self, context: ContextId, node_link: Option<&str>) -> Result<(), CallError> {
+        self.inner.contexts.set_bundle(context, node_link.map(super::register::bundle_of)).await
     }
 
     /// The CSE where a context is at home; this one if that is not known.

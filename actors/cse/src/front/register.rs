@@ -65,6 +65,9 @@ impl Inner {
         if let (Some(token), Stem::Given(stem)) = (&caller.handover, &stem) {
             return self.reattach(request, caller, call, stem, token).await;
         }
+        if let Some(others) = self.mobility.as_ref().and_then(|m| m.closed()) {
+            return Ok(self.sent_away(request, &others));
+        }
         let given = representation.attributes.get(AttrId::RN).and_then(Value::as_str).map(str::to_owned);
         if let Some(name) = &given {
             self.check_base_child(name).await?;
@@ -112,8 +115,9 @@ impl Inner {
         if stem.starts_with('C') {
             keys.push(unique.clone());
         }
-        let group = self.bundle(attributes);
-        let new = NewContext { kind: ContextKind::AE, keys, group, first, pinned: false };
+        // AEs of one node (device) move together (row G13).
+        let bundle = attributes.get(AttrId::NL).and_then(Value::as_str).map(bundle_of);
+        let new = NewContext { kind: ContextKind::AE, keys, bundle, first, pinned: false };
         match self.contexts.create(new.clone(), call.clone()).await {
             // A C-stem is unique only at its registrar: elsewhere another AE may have it. Then it is not found by the
             // stem alone from third CSEs.
@@ -122,25 +126,6 @@ impl Inner {
                 self.contexts.create(NewContext { keys, ..new }, call.clone()).await
             }
             other => other,
-        }
-    }
-
-    /// AEs of one node (device) move together: one that names the node of an AE that is registered here joins its group
-    /// (row G13).
-    fn bundle(&self, attributes: &Attributes) -> Option<onemec_wire::GroupId> {
-        let node_link = attributes.get(AttrId::NL).and_then(Value::as_str)?;
-        let mut after = None;
-        loop {
-            let page = self.contexts.at_home(self.contexts.node(), ContextKind::AE, after, 256);
-            let same = page.iter().find(|p| {
-                self.index
-                    .open(p.context)
-                    .is_some_and(|s| s.tree.read().root().is_some_and(|root| root.text(AttrId::NL) == Some(node_link)))
-            });
-            if let Some(place) = same {
-                return Some(place.group);
-            }
-            after = Some(page.last().filter(|_| page.len() == 256)?.context);
         }
     }
 
@@ -170,6 +155,16 @@ impl Inner {
         handled.token = self.tokens.as_ref().and_then(|t| t.issue(place.context, stem, credential));
         handled.peers = self.peers.iter().filter_map(|p| p.poa.first().cloned()).take(16).collect();
         handled.peers.sort_unstable();
+    }
+
+    /// This CSE is being emptied: a new AE is not acceptable here (TS-0004 6.6.3.5), and is told where it is.
+    fn sent_away(&self, request: &Request, others: &[onemec_wire::NodeId]) -> Handled {
+        let refusal = Refusal::new(Rsc::NOT_ACCEPTABLE, "this CSE is being emptied: register at another one");
+        let mut handled = Handled::from(onemec_onem2m::Response::refusing(request, &refusal));
+        let poa = |node: &onemec_wire::NodeId| self.peers.get(node).and_then(|p| p.poa.first().cloned());
+        handled.peers = others.iter().filter_map(poa).take(16).collect();
+        handled.home = handled.peers.first().map(|poa| (poa.clone(), 0));
+        handled
     }
 
     /// Names the winner (row G05).
@@ -304,6 +299,11 @@ impl Inner {
             )),
         }
     }
+}
+
+/// The bundle of the AEs of a node (device).
+pub(crate) fn bundle_of(node_link: &str) -> String {
+    format!("nl:{node_link}")
 }
 
 fn stem_in(id: &str) -> Option<&str> {

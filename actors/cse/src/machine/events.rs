@@ -49,6 +49,18 @@ pub enum NoticeKind {
     Deleted,
 }
 
+/// Lane of the effects that tell the directory which bundle the AE belongs to; no subscription has this place.
+pub(crate) const BUNDLE_LANE: u64 = 0;
+
+/// The AE names another node (device), or none: from now on it moves with that one's AEs (row G13). An effect, since it
+/// has to reach the directory even if this host dies first.
+pub(super) fn rebundled(tree: &Tree, seq: Seq, modified: &[AttrId], outcome: &mut Outcome) {
+    let Some(ae) = tree.node(seq).filter(|n| n.ty == Ty::AE && modified.contains(&AttrId::NL)) else { return };
+    let node_link = ae.text(AttrId::NL).map(str::to_owned);
+    let head = crate::codec::encode(&node_link);
+    outcome.effects.push(Effect { lane: BUNDLE_LANE, head, body: Bytes::new() });
+}
+
 pub(super) fn child_created(tree: &Tree, cx: &Cx<'_>, parent: Seq, child: Found, outcome: &mut Outcome) {
     child_event(tree, cx, parent, child, CREATION_OF_CHILD, outcome);
 }

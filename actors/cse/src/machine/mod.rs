@@ -26,6 +26,7 @@ use onemec_onem2m::{CseIdentity, Operation, Refusal, ResultContent, Rsc, result}
 use onemec_wire::{Record, RecordKind, Seq};
 use parking_lot::RwLock;
 
+pub(crate) use events::BUNDLE_LANE;
 pub use events::{Notice, NoticeKind};
 pub use factory::TreeFactory;
 
@@ -213,6 +214,11 @@ impl Machine for TreeMachine {
 
     fn snapshot(&self) -> Bytes {
         self.tree.read().to_snapshot()
+    }
+
+    fn kept(&self) -> Vec<Seq> {
+        let tree = self.tree.read();
+        tree.nodes().filter_map(|n| n.instances.as_ref()).flat_map(|i| i.iter()).map(|i| i.seq).collect()
     }
 
     fn serving(&mut self, primary: bool) {

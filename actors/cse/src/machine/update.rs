@@ -95,6 +95,7 @@ pub(super) fn execute(tree: &mut Tree, cx: &Cx<'_>, write: &Write, plan: Plan, o
     modified.sort_unstable();
     modified.dedup();
     events::updated(tree, cx, seq, &modified, outcome);
+    events::rebundled(tree, seq, &modified, outcome);
     let view = cx.view(tree);
     let rcn = ResultContent::from_u8(write.rcn).unwrap_or(ResultContent::Attributes);
     let body = view

@@ -8,7 +8,7 @@ use onemec_onem2m::notification::{Event, Notification, uri_representation};
 use onemec_onem2m::{Refusal, Response, Rsc};
 
 use crate::front::Cse;
-use crate::machine::{Notice, NoticeKind};
+use crate::machine::{BUNDLE_LANE, Notice, NoticeKind};
 use crate::op::TreeOp;
 use crate::tree::Creator;
 
@@ -25,6 +25,9 @@ impl NotifyHandler {
     }
 
     async fn try_once(&self, id: EffectId, effect: &Effect, deadline: Duration) -> Delivery {
+        if effect.lane == BUNDLE_LANE {
+            return self.rebundle(id, effect).await;
+        }
         let Some(notice) = crate::codec::decode::<Notice>(&effect.head) else {
             tracing::error!(context = %id.context, seq = %id.seq, "a notice cannot be read");
             return Delivery::Done(None);
@@ -50,6 +53,20 @@ impl NotifyHandler {
         }
         tracing::debug!(to = notice.to, failure, "a notification will be sent again");
         Delivery::Retry
+    }
+
+    async fn rebundle(&self, id: EffectId, effect: &Effect) -> Delivery {
+        let Some(node_link) = crate::codec::decode::<Option<String>>(&effect.head) else {
+            tracing::error!(context = %id.context, seq = %id.seq, "a node link cannot be read");
+            return Delivery::Done(None);
+        };
+        match self.cse.set_bundle(id.context, node_link.as_deref()).await {
+            Ok(()) => Delivery::Done(None),
+            Err(error) => {
+                tracing::debug!(context = %id.context, %error, "the bundle will be told again");
+                Delivery::Retry
+            }
+        }
     }
 
     async fn send(&self, id: EffectId, notice: &Notice, effect: &Effect) -> Result<Response, Refusal> {

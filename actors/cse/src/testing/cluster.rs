@@ -50,6 +50,7 @@ pub(super) struct Directory {
     /// Contexts in the order of their creation.
     pub(super) places: std::collections::BTreeMap<ContextId, Place>,
     next_index: u64,
+    bundles: std::collections::BTreeMap<String, GroupId>,
 }
 
 /// The shared part.
@@ -182,10 +183,15 @@ impl MemoryCluster {
         }
         directory.next_index += 1;
         let context = ContextId::made(1, directory.next_index, 0);
+        let bundle = new.bundle.as_ref().and_then(|b| directory.bundles.get(b).copied());
+        let group = bundle.unwrap_or(GroupId::made(1, directory.next_index, 0));
+        if let Some(bundle) = &new.bundle {
+            directory.bundles.insert(bundle.clone(), group);
+        }
         let place = Place {
             context,
             kind: new.kind,
-            group: new.group.unwrap_or(GroupId::made(1, directory.next_index, 0)),
+            group,
             home: node,
             primary: node,
             epoch: Epoch(1),
@@ -196,6 +202,16 @@ impl MemoryCluster {
         }
         directory.places.insert(context, place.clone());
         Ok(place)
+    }
+
+    /// The context joins the group of its bundle, or one of its own.
+    pub(super) fn set_bundle(&self, context: ContextId, bundle: Option<String>) {
+        let mut directory = self.directory.write();
+        let own = GroupId::made(1, context.index(), 0);
+        let group = bundle.map_or(own, |b| *directory.bundles.entry(b).or_insert(own));
+        if let Some(place) = directory.places.get_mut(&context) {
+            place.group = group;
+        }
     }
 
     pub(super) fn make_slot(&self, place: &Place) -> Option<Arc<Slot>> {

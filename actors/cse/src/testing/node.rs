@@ -141,6 +141,13 @@ impl Contexts for MemoryNode {
         })
     }
 
+    fn set_bundle(&self, context: ContextId, bundle: Option<String>) -> BoxFuture<'_, Result<(), CallError>> {
+        Box::pin(async move {
+            self.cluster.set_bundle(context, bundle);
+            Ok(())
+        })
+    }
+
     fn write(&self, context: ContextId, op: Op, options: CallOptions) -> BoxFuture<'_, Result<Answer, CallError>> {
         Box::pin(async move {
             self.writes.fetch_add(1, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::types::{
     Ae, AePage, AuditLine, AuditPage, Candidates, CapabilityFile, Directory, Drain, DrainOrder, ErrorBody, Handover,
-    HandoverPage, Health, MoveOrder, MoveResult, Status,
+    HandoverPage, Health, LabelOrder, Measurements, MeasurementsTaken, MoveOrder, MoveResult, Status,
 };
 
 /// Opening a connection takes no longer.
@@ -149,6 +149,14 @@ impl AdminClient {
     /// `POST /undrain`. # Errors: see [`AdminFailure`].
     pub async fn undrain(&self, order: &DrainOrder) -> Result<Drain, AdminFailure> {
         self.post("/undrain", order).await
+    }
+    /// `POST /aes/{ae}/label`. # Errors: see [`AdminFailure`].
+    pub async fn label(&self, ae: &str, order: &LabelOrder) -> Result<LabelOrder, AdminFailure> {
+        self.post(&format!("/aes/{}/label", segment(ae)), order).await
+    }
+    /// `POST /measurements`. # Errors: see [`AdminFailure`].
+    pub async fn measure(&self, measurements: &Measurements) -> Result<MeasurementsTaken, AdminFailure> {
+        self.post("/measurements", measurements).await
     }
     /// All pages of `GET /audit`. # Errors: see [`AdminFailure`].
     pub async fn audit(&self) -> Result<Vec<AuditLine>, AdminFailure> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::types::{
     Ae, AePage, AuditPage, Candidates, CapabilityFile, Directory, Drain, DrainOrder, ErrorBody, HandoverPage, Health,
-    MoveOrder, MoveResult, Status,
+    LabelOrder, Measurements, MeasurementsTaken, MoveOrder, MoveResult, Status,
 };
 
 /// Orders with a longer body are refused.
@@ -81,6 +81,10 @@ pub trait AdminBackend: Send + Sync + 'static {
     fn drain_progress(&self, id: u64) -> impl Future<Output = Answer<Drain>> + Send;
     /// The node takes devices again.
     fn undrain(&self, order: DrainOrder) -> impl Future<Output = Answer<Drain>> + Send;
+    /// Says where the data of an AE may be.
+    fn label(&self, ae: String, order: LabelOrder) -> impl Future<Output = Answer<LabelOrder>> + Send;
+    /// Takes what the network measured.
+    fn measure(&self, measurements: Measurements) -> impl Future<Output = Answer<MeasurementsTaken>> + Send;
     /// Lines of the audit log after `after`.
     fn audit(&self, after: u64, limit: usize) -> impl Future<Output = Answer<AuditPage>> + Send;
     /// The capability file.
@@ -130,6 +134,8 @@ pub fn router<B: AdminBackend>(backend: Arc<B>) -> Router {
             get(async |State(b): State<Arc<B>>, Path(id): Path<u64>| reply(b.drain_progress(id).await)),
         )
         .route("/admin/v1/undrain", post(undrain::<B>))
+        .route("/admin/v1/aes/{ae}/label", post(label::<B>))
+        .route("/admin/v1/measurements", post(measure::<B>))
         .route("/admin/v1/audit", get(audit::<B>))
         .route("/admin/v1/capabilities", get(async |State(b): State<Arc<B>>| reply(b.capabilities().await)))
         .route("/metrics", get(metrics::<B>))
@@ -149,7 +155,8 @@ pub async fn serve<B: AdminBackend>(
     backend: Arc<B>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(backend)).with_graceful_shutdown(stop).await
+    super::listen::serve(listener, router(backend), stop).await;
+    Ok(())
 }
 
 fn reply<T: Serialize>(answer: Answer<T>) -> Response {
@@ -204,6 +211,27 @@ async fn drain<B: AdminBackend>(State(b): State<Arc<B>>, order: Result<Json<Drai
 async fn undrain<B: AdminBackend>(State(b): State<Arc<B>>, order: Result<Json<DrainOrder>, JsonRejection>) -> Response {
     match body(order) {
         Ok(order) => reply(b.undrain(order).await),
+        Err(e) => e.into_response(),
+    }
+}
+
+async fn label<B: AdminBackend>(
+    State(b): State<Arc<B>>,
+    Path(ae): Path<String>,
+    order: Result<Json<LabelOrder>, JsonRejection>,
+) -> Response {
+    match body(order) {
+        Ok(order) => reply(b.label(ae, order).await),
+        Err(e) => e.into_response(),
+    }
+}
+
+async fn measure<B: AdminBackend>(
+    State(b): State<Arc<B>>,
+    measurements: Result<Json<Measurements>, JsonRejection>,
+) -> Response {
+    match body(measurements) {
+        Ok(measurements) => reply(b.measure(measurements).await),
         Err(e) => e.into_response(),
     }
 }

@@ -1,6 +1,8 @@
-//! JSON of the admin API. Nodes appear by name, groups and contexts as 32 hexadecimal digits, times as milliseconds since
+//! JSON of the admin API. Nodes appear by name, groups and contexts as `generation.index.ordinal`
+//! in hexadecimal, times as milliseconds since
 //! 1970 unless the name says otherwise. Readers ignore fields that they do not know.
 
+pub use onemec_mobility::strategy::MoveReason;
 pub use onemec_runtime::audit::{AuditEvent, AuditLine};
 use serde::{Deserialize, Serialize};
 
@@ -180,29 +182,15 @@ pub struct Ae {
     /// Other AEs that move with it.
     #[serde(default)]
     pub bundle: Vec<String>,
-    /// Residency label.
+    /// Where its data may be; `None`: anywhere.
     #[serde(default)]
     pub residency: Option<String>,
+    /// Bytes of its group's history at the primary.
+    #[serde(default)]
+    pub bytes: u64,
     /// Instances held in its containers.
     #[serde(default)]
     pub instances: u64,
-}
-
-/// Why a move is asked for (COVERAGE.md rows H, S).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MoveReason {
-    /// An operator ordered it.
-    #[default]
-    Operator,
-    /// The device asked.
-    Device,
-    /// The network: mobility, signal, load, policy.
-    Network,
-    /// Its host is being emptied.
-    Drain,
-    /// Its host died.
-    Failover,
 }
 
 /// `POST /admin/v1/moves`: answered with a [`MoveResult`] once it has ended (or 504 after `deadline_ms`).
@@ -241,8 +229,11 @@ pub struct MoveResult {
 /// KPIs of one move (row H10). `GET /admin/v1/handovers?after=&limit=` gives a [`HandoverPage`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Handover {
-    /// Number of the move, rising per answering node.
+    /// Number of the move, rising per answering node, also over restarts.
     pub id: u64,
+    /// The same at every node that took part: boot of the source and its number there, or group and epoch of a takeover.
+    #[serde(default)]
+    pub key: String,
     /// The AEs of the group.
     pub aes: Vec<String>,
     /// The group.
@@ -259,16 +250,25 @@ pub struct Handover {
     pub begun_ms: u64,
     /// `done` or how it ended otherwise.
     pub outcome: String,
+    /// Why it was not done, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
     /// Until the target was ready.
     pub prepare_us: u64,
-    /// From closing the source's gate to the target's first answer.
+    /// From closing the source's gate to the open gate of the target.
     pub interruption_us: u64,
+    /// Of this, until the directory's command was applied at the source.
+    #[serde(default)]
+    pub freeze_us: u64,
+    /// Of this, from there to the target's open gate. Of a takeover: from the news of the death to the open gate.
+    #[serde(default)]
+    pub activate_us: u64,
     /// The directory command of it.
     pub commit_us: u64,
-    /// Token check and re-registration, where the device re-attached.
+    /// Check of the handover token, where the device came by itself; 0 otherwise.
     #[serde(default)]
     pub authentication_us: u64,
-    /// Until the device's first request came directly to the target; `None` if it has not yet.
+    /// Until the device's first request came directly to the target, counted there; `None` if it has not yet.
     #[serde(default)]
     pub attach_us: Option<u64>,
     /// Operations that were parked and forwarded.
@@ -337,6 +337,59 @@ pub struct DrainOrder {
     pub to: Option<String>,
 }
 
+/// `POST /admin/v1/aes/{ae}/label`: where the data of an AE may be (row G15). It need not be registered yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelOrder {
+    /// As in the topology's residency rules; `None`: the rules hold again.
+    pub label: Option<String>,
+}
+
+/// `POST /admin/v1/measurements`: what the network measured (row H05), at most 1000 at once.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measurements {
+    /// In any order.
+    pub measurements: Vec<Measurement>,
+}
+
+/// One measurement: either a signal (`node` and `dbm`) or a place (`lat` and `lon`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Measurement {
+    /// AE-ID or name of the device.
+    pub ae: String,
+    /// The node at which, or of which, the signal was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Received power (RSRP), dBm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dbm: Option<f64>,
+    /// Degrees north.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lat: Option<f64>,
+    /// Degrees east.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lon: Option<f64>,
+}
+
+/// What became of measurements.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeasurementsTaken {
+    /// How many count.
+    pub taken: u64,
+    /// The first 100 that do not, with the reason each.
+    pub refused: Vec<MeasurementRefused>,
+}
+
+/// A measurement that does not count.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeasurementRefused {
+    /// The device as it was named.
+    pub ae: String,
+    /// Why.
+    pub text: String,
+}
+
 /// Progress of a drain. `GET /admin/v1/drains/{id}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
@@ -344,13 +397,22 @@ pub struct Drain {
     pub id: u64,
     /// The node.
     pub node: String,
-    /// `running`, `done`, `failed`.
+    /// `running`, `done`, `failed` (it is tried again while the node stays marked).
     pub state: String,
     /// Groups that were there.
     pub total: u64,
     /// Moved so far.
     pub moved: u64,
-    /// Could not be moved, with the reason each (the first 100).
+    /// Under way.
+    #[serde(default)]
+    pub running: u64,
+    /// Waiting.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Stay, since they belong to the CSEBase.
+    #[serde(default)]
+    pub pinned: u64,
+    /// Could not be moved, with the reason each (the first 100); `node` is the group.
     pub failed: Vec<Excluded>,
 }
 

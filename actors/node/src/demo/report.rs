@@ -145,6 +145,8 @@ fn word(kind: MoveReason) -> &'static str {
         MoveReason::Device => "device",
         MoveReason::Network => "network",
         MoveReason::Drain => "drain",
+        MoveReason::Failback => "failback",
+        MoveReason::LoadBalance => "load balance",
         MoveReason::Failover => "failover (kill -9)",
     }
 }

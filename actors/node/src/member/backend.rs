@@ -5,32 +5,35 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use onemec_core::context::ContextKind;
-use onemec_core::context::Contexts as _;
 use onemec_cse::Cse;
+use onemec_mobility::candidates::Location;
+use onemec_mobility::residency::Residency;
+use onemec_mobility::strategy::MoveRequest;
 use onemec_runtime::audit::Audit;
 use onemec_runtime::exec::Runtime;
 use onemec_runtime::host::Host;
 use onemec_runtime::lease::LeaseHandle;
 use onemec_runtime::membership::MembershipHandle;
-use onemec_wire::{GroupId, NodeId};
+use onemec_wire::{ContextId, NodeId};
 use parking_lot::{Mutex, RwLock};
 
-use super::glue::draining_fact;
-use super::views;
+use super::journal::Journal;
+use super::mover::Mover;
+use super::network::Network;
+use super::residency::{self, Rules};
+use super::{drains, views};
 use crate::admin::server::{AdminBackend, AdminError, Answer};
 use crate::admin::types::{
-    Ae, AePage, AuditPage, Candidates, CapabilityFile, Directory, Drain, DrainOrder, Excluded, Handover, HandoverPage,
-    Health, MoveOrder, MoveReason, MoveResult, Status,
+    Ae, AePage, AuditPage, Candidates, CapabilityFile, Directory, Drain, DrainOrder, Handover, HandoverPage, Health,
+    LabelOrder, Measurement, MeasurementRefused, Measurements, MeasurementsTaken, MoveOrder, MoveResult, Status,
 };
 use crate::topology::{Node, Topology};
 
-/// Drains that are remembered.
-const DRAINS_MAX: usize = 256;
-/// Moves of one drain that are under way at once, at most.
-const DRAIN_PARALLEL_MAX: usize = 16;
-/// Failed moves of a drain that are listed.
-const FAILED_LISTED_MAX: usize = 100;
+/// Results of orders that are remembered.
+const RESULTS_MAX: usize = 16_384;
+/// Measurements in one message, and refusals of them that are listed.
+const MEASUREMENTS_MAX: usize = 1_000;
+const REFUSED_LISTED_MAX: usize = 100;
 
 /// What a serving node is asked through.
 pub(super) struct Live {
@@ -39,6 +42,9 @@ pub(super) struct Live {
     pub(super) gossip: MembershipHandle,
     pub(super) audit: Option<Arc<Audit>>,
     pub(super) cse: Cse,
+    pub(super) mover: Mover,
+    pub(super) network: Arc<Network>,
+    pub(super) rules: Arc<Rules>,
 }
 
 /// See the module.
@@ -47,21 +53,21 @@ pub(super) struct Backend {
     pub(super) node: Node,
     pub(super) began: Instant,
     pub(super) live: RwLock<Option<Arc<Live>>>,
+    pub(super) journal: Arc<Journal>,
     waiting_for: Mutex<String>,
-    drains: Arc<Mutex<BTreeMap<u64, Drain>>>,
     next: AtomicU64,
     results: Mutex<BTreeMap<u64, MoveResult>>,
 }
 
 impl Backend {
-    pub(super) fn new(topology: Topology, node: Node) -> Self {
+    pub(super) fn new(topology: Topology, node: Node, journal: Arc<Journal>) -> Self {
         Self {
             topology,
             node,
             began: Instant::now(),
             live: RwLock::new(None),
+            journal,
             waiting_for: Mutex::new("the start".into()),
-            drains: Arc::default(),
             next: AtomicU64::new(1),
             results: Mutex::default(),
         }
@@ -72,13 +78,16 @@ impl Backend {
         *self.waiting_for.lock() = what.to_owned();
     }
 
-    pub(super) fn attach(&self, host: &Host, cse: Cse) {
+    pub(super) fn attach(&self, host: &Host, cse: Cse, mover: Mover, network: Arc<Network>, rules: Arc<Rules>) {
         let live = Live {
             runtime: host.runtime.clone(),
             lease: host.lease.clone(),
             gossip: host.membership(),
             audit: host.audit.clone(),
             cse,
+            mover,
+            network,
+            rules,
         };
         *self.live.write() = Some(Arc::new(live));
     }
@@ -110,110 +119,65 @@ impl Backend {
         })
     }
 
-    fn targets(&self, live: &Live, current: NodeId, home: NodeId, group: Option<GroupId>) -> views::Targets {
-        views::targets(self, live, current, home, group)
-    }
-
     async fn run_move(&self, live: &Live, order: &MoveOrder) -> Answer<MoveResult> {
         let found = views::find_ae(live, &order.ae)?;
-        let targets: Vec<NodeId> = match &order.to {
-            Some(name) => vec![self.node_named(name)?],
-            // The fallback order (row G07): the best candidate, then the next ones.
-            None => self.targets(live, found.primary, found.home, Some(found.group)).best.iter().map(|c| c.0).collect(),
-        };
-        if targets.is_empty() {
-            let text = "no node can take it";
-            return Err(AdminError::new(409, "no-candidate", text, "`onemec candidates AE` says why each is out"));
-        }
-        let catch_up = Duration::from_millis(match order.deadline_ms {
-            0 => self.topology.timing.move_ms_max,
-            ms => ms,
-        });
-        let reason = reason_word(order.reason);
+        let target = order.to.as_deref().map(|name| self.node_named(name)).transpose()?;
+        let request = MoveRequest { reason: order.reason, ..MoveRequest::operator(found.context, target) };
+        let within = (order.deadline_ms > 0).then(|| Duration::from_millis(order.deadline_ms));
         let begun_ms = live.runtime.clock().wall_ms();
-        let mut last = None;
-        for target in targets {
-            let moved = live.runtime.move_group(found.group, target, reason, catch_up).await;
-            // Somebody was quicker: what was ordered is so.
-            let moved = match moved {
-                Err(e) if e.code == "already-there" => Ok(onemec_runtime::exec::body::MoveTimes::default()),
-                moved => moved,
-            };
-            let result =
-                self.move_result_of(live, found.group, order.reason, (found.primary, target), begun_ms, &moved);
-            if moved.is_ok() {
-                return Ok(result);
-            }
-            last = Some(result);
-        }
-        last.ok_or_else(|| {
-            AdminError::new(409, "no-candidate", "no node can take it", "look at `onemec candidates AE`")
-        })
-    }
-
-    fn move_result_of(
-        &self,
-        live: &Live,
-        group: GroupId,
-        reason: MoveReason,
-        (from, to): (NodeId, NodeId),
-        begun_ms: u64,
-        moved: &Result<onemec_runtime::exec::body::MoveTimes, onemec_runtime::exec::MoveError>,
-    ) -> MoveResult {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let times = moved.as_ref().copied().unwrap_or_default();
-        let handover = Handover {
-            id,
-            aes: views::aes_of(live, group),
-            group: group.to_string(),
-            reason,
-            from: self.name_of(from),
-            to: self.name_of(to),
-            epoch: live.runtime.directory().read().group(group).map_or(0, |p| p.epoch.0),
+        let ended = live.mover.carry_out(&request, within).await;
+        let unmoved = |to: Option<NodeId>| Handover {
+            aes: views::aes_of(live, found.group),
+            group: found.group.to_string(),
+            reason: order.reason,
+            from: self.name_of(found.primary),
+            to: to.map(|n| self.name_of(n)).unwrap_or_default(),
+            epoch: live.runtime.directory().read().group(found.group).map_or(0, |p| p.epoch.0),
             begun_ms,
-            outcome: moved.as_ref().map_or_else(|e| e.code.clone(), |_| "done".into()),
-            prepare_us: times.prepare_us,
-            interruption_us: times.freeze_us,
-            commit_us: times.commit_us,
-            parked: u64::from(times.parked),
-            bytes: 0,
-            mode: "replication".into(),
             ..Handover::default()
         };
-        let result = MoveResult {
-            id,
-            state: if moved.is_ok() { "done" } else { "refused" }.into(),
-            code: moved.as_ref().err().map(|e| e.code.clone()).unwrap_or_default(),
-            text: moved.as_ref().err().map(|e| e.reason.clone()).unwrap_or_default(),
-            handover,
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let result = match ended {
+            Ok(moved) => {
+                let handover = match &moved.record {
+                    Some(record) => self.journal.shown(&live.runtime, record),
+                    // Somebody was quicker: what was ordered is so.
+                    None => Handover { outcome: "done".into(), ..unmoved(Some(moved.target)) },
+                };
+                MoveResult { id, state: "done".into(), handover, ..MoveResult::default() }
+            }
+            Err(e) => MoveResult {
+                id,
+                state: if e.code == "unknown" { "unknown" } else { "refused" }.into(),
+                handover: Handover { outcome: e.code.clone(), text: e.text.clone(), ..unmoved(target) },
+                code: e.code,
+                text: e.text,
+            },
         };
         let mut results = self.results.lock();
-        if results.len() > 16_384 {
+        if results.len() == RESULTS_MAX {
             results.pop_first();
         }
         results.insert(id, result.clone());
-        result
+        Ok(result)
+    }
+
+    fn take(&self, live: &Live, m: &Measurement) -> Result<(), String> {
+        let device: ContextId = views::find_ae(live, &m.ae).map_err(|e| e.body.message)?.context;
+        match (&m.node, m.dbm, m.lat, m.lon) {
+            (Some(node), Some(dbm), None, None) => {
+                let node = self.node_named(node).map_err(|e| e.body.message)?;
+                live.network.signal(device, node, dbm)
+            }
+            (None, None, Some(lat), Some(lon)) => live.network.place(device, Location { lat, lon }),
+            _ => Err("a measurement has either `node` and `dbm` or `lat` and `lon`".into()),
+        }
     }
 }
 
-pub(super) fn reason_word(reason: MoveReason) -> &'static str {
-    match reason {
-        MoveReason::Operator => "operator",
-        MoveReason::Device => "device",
-        MoveReason::Network => "network",
-        MoveReason::Drain => "drain",
-        MoveReason::Failover => "failover",
-    }
-}
-
-fn reason_of(word: &str) -> MoveReason {
-    match word {
-        "device" => MoveReason::Device,
-        "network" => MoveReason::Network,
-        "drain" => MoveReason::Drain,
-        "failover" => MoveReason::Failover,
-        _ => MoveReason::Operator,
-    }
+/// The directory did not take it.
+fn not_taken(e: String) -> AdminError {
+    AdminError::new(503, "directory", e, "try again in a moment")
 }
 
 impl AdminBackend for Backend {
@@ -246,19 +210,13 @@ impl AdminBackend for Backend {
     async fn ae(&self, ae: String) -> Answer<Ae> {
         let live = self.live()?;
         let found = views::find_ae(&live, &ae)?;
-        Ok(views::ae(self, &live, found.context))
+        Ok(views::ae_whole(self, &live, &found).await)
     }
 
     async fn candidates(&self, ae: String, n: usize) -> Answer<Candidates> {
         let live = self.live()?;
         let found = views::find_ae(&live, &ae)?;
-        let targets = self.targets(&live, found.primary, found.home, Some(found.group));
-        Ok(Candidates {
-            ae_id: found.ae_id,
-            policy: targets.policy,
-            candidates: targets.best.into_iter().map(|(_, c)| c).take(n).collect(),
-            excluded: targets.excluded,
-        })
+        Ok(views::candidates(&live, &found, n).await)
     }
 
     async fn order_move(&self, order: MoveOrder) -> Answer<MoveResult> {
@@ -278,65 +236,30 @@ impl AdminBackend for Backend {
     }
 
     async fn handovers(&self, after: u64, limit: usize) -> Answer<HandoverPage> {
-        let live = self.live()?;
-        let all = live.runtime.moves();
-        let page: Vec<Handover> = all
-            .iter()
-            .filter(|m| m.id > after)
-            .take(limit)
-            .map(|m| Handover {
-                id: m.id,
-                aes: m.group.parse().map(|g| views::aes_of(&live, g)).unwrap_or_default(),
-                group: m.group.clone(),
-                reason: reason_of(&m.reason),
-                from: self.name_of(NodeId(m.from)),
-                to: self.name_of(NodeId(m.to)),
-                begun_ms: m.at_ms,
-                outcome: if m.result == "moved" { "done".into() } else { m.result.clone() },
-                prepare_us: m.times.prepare_us,
-                interruption_us: m.times.freeze_us,
-                commit_us: m.times.commit_us,
-                parked: u64::from(m.times.parked),
-                mode: "replication".into(),
-                ..Handover::default()
-            })
-            .collect();
-        let next = page.last().map(|h| h.id).filter(|last| all.last().is_some_and(|m| m.id > *last));
-        Ok(HandoverPage { handovers: page, next })
+        let (handovers, more) = self.journal.page(after, limit);
+        let next = handovers.last().map(|h| h.id).filter(|_| more);
+        Ok(HandoverPage { handovers, next })
     }
 
     async fn drain(&self, order: DrainOrder) -> Answer<Drain> {
         let live = self.live()?;
         let node = self.node_named(&order.node)?;
         let only = order.to.as_deref().map(|n| self.node_named(n)).transpose()?;
-        views::set_fact(&live, &draining_fact(node), Some("1".into())).await?;
-        let groups: Vec<GroupId> = views::groups_led(&live, node);
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let drain =
-            Drain { id, node: order.node, state: "running".into(), total: groups.len() as u64, ..Drain::default() };
-        {
-            let mut drains = self.drains.lock();
-            if drains.len() == DRAINS_MAX {
-                drains.pop_first();
-            }
-            drains.insert(id, drain.clone());
+        let drain = drains::begin(&live.runtime, node, &order.node, only).await.map_err(not_taken)?;
+        if let Err(e) = live.runtime.told(node).await {
+            // It is so in the directory; the host learns it from there.
+            tracing::info!(node = order.node, "has not confirmed that it is to be emptied: {e}");
         }
-        let plan = groups
-            .into_iter()
-            .map(|g| (g, only.map_or_else(|| self.targets(&live, node, node, Some(g)).spread(g), |t| vec![t])))
-            .collect();
-        let catch_up = Duration::from_millis(self.topology.timing.move_ms_max);
-        let parallel = (self.topology.limits.moves_max as usize).clamp(1, DRAIN_PARALLEL_MAX);
-        tokio::spawn(run_drain(live, id, plan, self.drains.clone(), catch_up, parallel));
         Ok(drain)
     }
 
     async fn drain_progress(&self, id: u64) -> Answer<Drain> {
-        self.drains.lock().get(&id).cloned().ok_or_else(|| {
+        let known = drains::all(&self.live()?.runtime).into_iter().find(|d| d.id == id);
+        known.ok_or_else(|| {
             AdminError::new(
                 404,
                 "no-such-drain",
-                format!("no drain {id} was ordered here"),
+                format!("no drain {id} is known: of each node only the last one is"),
                 "`onemec drain NODE` starts one",
             )
         })
@@ -345,8 +268,43 @@ impl AdminBackend for Backend {
     async fn undrain(&self, order: DrainOrder) -> Answer<Drain> {
         let live = self.live()?;
         let node = self.node_named(&order.node)?;
-        views::set_fact(&live, &draining_fact(node), None).await?;
+        drains::end(&live.runtime, node).await.map_err(not_taken)?;
+        let up = live.runtime.directory().read().node(node).is_some_and(|n| n.up);
+        if up && let Err(e) = live.runtime.told(node).await {
+            let text = format!("{} has not confirmed it yet: {e}", order.node);
+            return Err(AdminError::new(504, &e.code, text, "it holds as soon as the node hears of it: try again"));
+        }
         Ok(Drain { node: order.node, state: "done".into(), ..Drain::default() })
+    }
+
+    async fn label(&self, ae: String, order: LabelOrder) -> Answer<LabelOrder> {
+        let live = self.live()?;
+        if let Some(Err(e)) = order.label.as_deref().map(Residency::parse) {
+            return Err(AdminError::new(400, "admin-bad-body", e.to_string(), "docs/operations.md shows the JSON"));
+        }
+        // The AE-ID of a registered AE; otherwise what it will be.
+        let ae = views::find_ae(&live, &ae).map_or(ae, |found| found.ae_id);
+        views::set_fact(&live, &residency::fact_of(&ae), order.label.clone()).await?;
+        Ok(order)
+    }
+
+    async fn measure(&self, measurements: Measurements) -> Answer<MeasurementsTaken> {
+        let live = self.live()?;
+        if measurements.measurements.len() > MEASUREMENTS_MAX {
+            let text = format!("{} measurements, {MEASUREMENTS_MAX} at most", measurements.measurements.len());
+            return Err(AdminError::new(413, "admin-bad-body", text, "send them in several messages"));
+        }
+        let mut end = MeasurementsTaken::default();
+        for m in &measurements.measurements {
+            match self.take(&live, m) {
+                Ok(()) => end.taken += 1,
+                Err(text) if end.refused.len() < REFUSED_LISTED_MAX => {
+                    end.refused.push(MeasurementRefused { ae: m.ae.clone(), text });
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(end)
     }
 
     async fn audit(&self, after: u64, limit: usize) -> Answer<AuditPage> {
@@ -367,50 +325,4 @@ impl AdminBackend for Backend {
     fn metrics(&self) -> String {
         self.live.read().clone().map_or_else(String::new, |live| views::metrics(self, &live))
     }
-}
-
-async fn run_drain(
-    live: Arc<Live>,
-    id: u64,
-    plan: Vec<(GroupId, Vec<NodeId>)>,
-    drains: Arc<Mutex<BTreeMap<u64, Drain>>>,
-    catch_up: Duration,
-    parallel: usize,
-) {
-    let permits = Arc::new(tokio::sync::Semaphore::new(parallel));
-    let mut moves = tokio::task::JoinSet::new();
-    for (group, targets) in plan {
-        let Ok(permit) = permits.clone().acquire_owned().await else { break };
-        let (live, drains) = (live.clone(), drains.clone());
-        moves.spawn(async move {
-            let mut why = "no node can take it".to_owned();
-            let mut moved = false;
-            for target in targets {
-                match live.runtime.move_group(group, target, "drain", catch_up).await {
-                    Ok(_) => {
-                        moved = true;
-                        break;
-                    }
-                    Err(e) => why = e.reason,
-                }
-            }
-            drop(permit);
-            if let Some(drain) = drains.lock().get_mut(&id) {
-                if moved {
-                    drain.moved += 1;
-                } else if drain.failed.len() < FAILED_LISTED_MAX {
-                    drain.failed.push(Excluded { node: group.to_string(), code: "not-moved".into(), text: why });
-                }
-            }
-        });
-    }
-    while moves.join_next().await.is_some() {}
-    if let Some(drain) = drains.lock().get_mut(&id) {
-        drain.state = if drain.moved == drain.total { "done" } else { "failed" }.into();
-    }
-}
-
-/// How many AEs are at home on a node.
-pub(super) fn aes_at(live: &Live, node: NodeId) -> u64 {
-    live.runtime.at_home(node, ContextKind::AE, None, usize::MAX).len() as u64
 }

@@ -1,16 +1,21 @@
-//! What the runtime and the CSE ask of mobility: admission, and re-attachment of devices that come by themselves.
+//! What the CSE asks of mobility: handover tokens, and re-attachment of devices that come by themselves.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use onemec_core::context::{BoxFuture, CallError, ContextKind, Contexts};
+use onemec_core::context::{BoxFuture, CallError, Contexts};
 use onemec_core::directory::Command;
 use onemec_cse::front::{AttachError, Mobility, Tokens};
+use onemec_mobility::attempts::Failure;
+use onemec_mobility::strategy::MoveRequest;
 use onemec_mobility::token::{Bearer, Grant, KEY_BYTES, Keyring, TokenKey};
-use onemec_runtime::exec::{Admission, Runtime};
-use onemec_wire::{ContextId, NodeId};
+use onemec_runtime::exec::Runtime;
+use onemec_wire::{ContextId, GroupId, NodeId};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::topology::Limits;
+use super::drains;
+use super::journal::Journal;
+use super::mover::Mover;
 
 /// The cluster's token key lies in the directory: every node has it, nobody else (mutual TLS), and it outlives them all.
 const KEY_FACT: &str = "secret/handover-token-key";
@@ -22,11 +27,12 @@ pub(super) struct HandoverTokens {
     runtime: Runtime,
     keys: Keyring,
     lifetime_ms: u64,
+    journal: Arc<Journal>,
 }
 
 impl HandoverTokens {
     /// Reads the cluster's key, or makes it; of several nodes that make one at once the first wins.
-    pub(super) async fn new(runtime: Runtime, lifetime_ms: u64) -> Self {
+    pub(super) async fn new(runtime: Runtime, lifetime_ms: u64, journal: Arc<Journal>) -> Self {
         let secret = loop {
             let known = runtime.directory().read().fact(KEY_FACT).and_then(unhex);
             if let Some(secret) = known {
@@ -42,7 +48,7 @@ impl HandoverTokens {
             }
             tokio::time::sleep(AGAIN).await;
         };
-        Self { runtime, keys: Keyring::new(TokenKey::new(1, &secret)), lifetime_ms }
+        Self { runtime, keys: Keyring::new(TokenKey::new(1, &secret)), lifetime_ms, journal }
     }
 }
 
@@ -65,9 +71,14 @@ impl Tokens for HandoverTokens {
     }
 
     fn verify(&self, token: &str, ae: &str, credential: Option<&str>) -> Option<ContextId> {
+        let began = Instant::now();
         let bearer = Bearer { ae, credential, at: Some(self.runtime.node()) };
         match self.keys.verify(token, bearer, self.runtime.now_ms()) {
-            Ok(claims) => Some(claims.context),
+            Ok(claims) => {
+                let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.journal.authenticated(claims.context, us);
+                Some(claims.context)
+            }
             Err(e) => {
                 tracing::info!(ae, code = e.code(), "handover token refused");
                 None
@@ -78,67 +89,32 @@ impl Tokens for HandoverTokens {
 
 /// Brings an AE's group to this node because its device has come here (rows H04, S04).
 pub(super) struct Attach {
-    runtime: Runtime,
-    move_max: Duration,
-}
-
-impl Attach {
-    pub(super) fn new(runtime: Runtime, move_ms_max: u64) -> Self {
-        Self { runtime, move_max: Duration::from_millis(move_ms_max) }
-    }
+    pub(super) mover: Mover,
+    pub(super) journal: Arc<Journal>,
 }
 
 impl Mobility for Attach {
     fn attach(&self, context: ContextId, _token: &str, target: NodeId) -> BoxFuture<'_, Result<(), AttachError>> {
         Box::pin(async move {
-            let place = self.runtime.by_id(context).ok_or(AttachError::Call(CallError::NotFound))?;
-            match self.runtime.move_group(place.group, target, "device", self.move_max).await {
+            let request = MoveRequest::device(context, target);
+            match self.mover.carry_out(&request, None).await {
                 Ok(_) => Ok(()),
-                Err(e) if e.code == "already-there" => Ok(()),
-                Err(e) if ["busy", "freeze-timeout", "catch-up-timeout", "unreachable"].contains(&e.code.as_str()) => {
-                    Err(AttachError::Call(CallError::NotApplied { reason: e.reason, retry_after: AGAIN }))
-                }
-                Err(e) => Err(AttachError::NotAdmitted(e.reason)),
+                Err(e) if e.code == "no-context" => Err(AttachError::Call(CallError::NotFound)),
+                // A moment later it may be possible; what a target says for good is said to the device.
+                Err(e) if Failure::from_code(&e.code) == Failure::Target => Err(AttachError::NotAdmitted(e.text)),
+                Err(e) => Err(AttachError::Call(CallError::NotApplied { reason: e.text, retry_after: AGAIN })),
             }
         })
     }
-}
 
-/// Decides whether a group may come to this node.
-pub(super) struct Admit {
-    runtime: Runtime,
-    limits: Limits,
-}
-
-impl Admit {
-    pub(super) fn new(runtime: Runtime, limits: Limits) -> Self {
-        Self { runtime, limits }
+    fn came(&self, context: ContextId) {
+        self.journal.came(context);
     }
-}
 
-impl Admission for Admit {
-    fn admit(
-        &self,
-        contexts: &[(ContextId, ContextKind)],
-        _history: u64,
-        reason: &str,
-    ) -> Result<(), (String, String)> {
-        let me = self.runtime.node();
-        let no = |code: &str, text: String| Err((code.to_owned(), text));
-        if reason != "failback" && self.runtime.directory().read().fact(&draining_fact(me)).is_some() {
-            return no("draining", "this node is being emptied".into());
-        }
-        let here = self.runtime.at_home(me, ContextKind::AE, None, usize::MAX).len() as u64;
-        let coming = contexts.iter().filter(|(_, k)| *k == ContextKind::AE).count() as u64;
-        let most = u64::from(self.limits.aes_max);
-        if here + coming > most {
-            return no("full", format!("{here} AEs are at home here, {most} may be"));
-        }
-        Ok(())
+    fn closed(&self) -> Option<Vec<NodeId>> {
+        let me = self.mover.runtime.member().node;
+        let draining = self.mover.runtime.directory().read().fact(&drains::fact_of(me)).is_some();
+        // Not of a group: where a new one could go.
+        draining.then(|| self.mover.targets.order(GroupId::default(), false).into_iter().filter(|n| *n != me).collect())
     }
-}
-
-/// Name of the fact that says that a node is being emptied.
-pub(super) fn draining_fact(node: NodeId) -> String {
-    format!("draining/{}", node.0)
 }

@@ -2,8 +2,15 @@
 
 mod backend;
 pub mod ca;
+mod drains;
 mod glue;
+mod hosting;
+mod journal;
+mod mover;
+mod network;
+mod residency;
 mod steward;
+mod targets;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,8 +34,17 @@ use onemec_wire::NodeId;
 
 use crate::admin;
 use crate::node::{AUDIT_FILE, Member, NodeError};
+use crate::steering::takeover::{SERVICE_ADDRESS, Takeover};
+use crate::steering::dns::{self, DnsOptions, DnsServer, Zone};
 use crate::topology::{Auth, Durability, Node, Role, Topology};
 use backend::Backend;
+use journal::Journal;
+use mover::Mover;
+use network::Network;
+use residency::Rules;
+use steward::Steward;
+use targets::Targets;
+pub(crate) use steward::AE_KEY;
 
 /// Time for a node's first steps as a CSE, which need the other voters.
 const BASE_MAX: Duration = Duration::from_secs(60);
@@ -45,7 +61,9 @@ enum Ended {
 /// Runs the node, boot after boot, until it is told to stop.
 pub async fn run(member: Member) -> Result<(), NodeError> {
     // The admin API answers from the first moment on, and over all boots: who waits can see what for.
-    let backend = Arc::new(Backend::new(member.topology.clone(), member.node.clone()));
+    let names = member.topology.node.iter().map(|n| (NodeId(n.id), n.name.clone())).collect();
+    let journal = Arc::new(Journal::open(&member.data_dir, names));
+    let backend = Arc::new(Backend::new(member.topology.clone(), member.node.clone(), journal));
     let admin_socket = bind(member.node.admin_listen, "admin_listen").await?;
     let (stop_admin, admin_stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(admin::server::serve(admin_socket, backend.clone(), async {
@@ -89,13 +107,25 @@ async fn serve(
     let host = Host::start(host_options(topology, node, data_dir, pki, cluster)?).await.map_err(failed)?;
     let runtime = host.runtime.clone();
     let index = CseIndex::new();
+    let rules = Arc::new(Rules::new(&topology.residency));
+    let journal = backend.journal.clone();
+    let targets = Arc::new(Targets {
+        runtime: runtime.clone(),
+        gossip: host.membership(),
+        topology: topology.clone(),
+        rules: rules.clone(),
+        places: parking_lot::Mutex::default(),
+    });
+    let move_max = Duration::from_millis(topology.timing.move_ms_max);
+    let mover = Mover { runtime: runtime.clone(), targets, move_max };
+    let network = Arc::new(Network::new(mover.clone(), topology.mobility.clone()));
     let cse = Cse::new(CseParts {
         options: cse_options(topology, node),
         contexts: Arc::new(runtime.clone()),
         index: index.clone(),
         sender: Sender::new(SendOptions::default()),
-        mobility: Some(Arc::new(glue::Attach::new(runtime.clone(), topology.timing.move_ms_max))),
-        tokens: Some(Arc::new(glue::HandoverTokens::new(runtime.clone(), topology.timing.token_ms).await)),
+        mobility: Some(Arc::new(glue::Attach { mover: mover.clone(), journal: journal.clone() })),
+        tokens: Some(Arc::new(glue::HandoverTokens::new(runtime.clone(), topology.timing.token_ms, journal.clone()).await)),
         // The topology has no key for it yet: what a cut-off node would buffer is answered 503.
         buffer: None,
     });
@@ -103,17 +133,29 @@ async fn serve(
         cse.learn_peer(NodeId(other.id), peer_cse(topology, other));
     }
     let factory = Arc::new(TreeFactory::new(index.clone()));
+    let hosting = hosting::Host {
+        runtime: runtime.clone(),
+        lease: host.lease.clone(),
+        gossip: host.membership(),
+        index,
+        journal: journal.clone(),
+        rules: rules.clone(),
+        topology: topology.clone(),
+        node: node.clone(),
+        data_dir: data_dir.to_owned(),
+        ledger: parking_lot::Mutex::default(),
+    };
     let notify = Arc::new(NotifyHandler::new(cse.clone()));
     let (ae, base) = (ContextKind::AE, ContextKind::CSE_BASE);
     runtime.begin(Actors {
         factories: Arc::new(BTreeMap::from([(ae, factory.clone() as _), (base, factory as _)])),
         effects: BTreeMap::from([(ae, notify.clone() as _), (base, notify as _)]),
         readers: BTreeMap::from([(ae, Arc::new(cse.clone()) as _), (base, Arc::new(cse.clone()) as _)]),
-        admission: Arc::new(glue::Admit::new(runtime.clone(), topology.limits.clone())),
+        hosting: Arc::new(hosting),
     });
     backend.waits_for("a lease");
     host.lease.valid().await.map_err(failed)?;
-    backend.attach(&host, cse.clone());
+    backend.attach(&host, cse.clone(), mover.clone(), network.clone(), rules.clone());
     backend.waits_for("its CSEBase");
     tokio::time::timeout(BASE_MAX, begin_cse(topology, node, &cse))
         .await
@@ -122,9 +164,39 @@ async fn serve(
         .await
         .map_err(|source| NodeError::System { what: format!("http_listen {}", node.http_listen), source })?;
     let running = listener.serve(cse.clone()).map_err(failed)?;
+    let dns = match dns_options(topology, node).map_err(failed)? {
+        None => None,
+        Some(options) => {
+            let what = format!("dns_listen {}", options.listen);
+            let server = DnsServer::bind(options, host.directory(), host.lease.clone())
+                .await
+                .map_err(|source| NodeError::System { what, source })?;
+            runtime.tree().started("dns");
+            Some(tokio::spawn(server.run()))
+        }
+    };
+    let (stop_takeover, takeover_stops) = tokio::sync::oneshot::channel();
+    let takeover = match &node.service_address {
+        None => None,
+        Some(service) => {
+            let lease = host.lease.clone();
+            let takeover = Takeover::begin(&service.interface, NodeId(node.id), host.directory(), lease);
+            let takeover = takeover.await.map_err(failed)?;
+            Some(tokio::spawn(takeover.run(runtime.tree().clone(), takeover_stops)))
+        }
+    };
     runtime.tree().started("cse");
     runtime.tree().started("cse/http");
-    let steward = steward::start(runtime.clone(), host.membership(), host.audit.clone());
+    let steward = steward::start(Steward {
+        mover,
+        gossip: host.membership(),
+        audit: host.audit.clone(),
+        journal,
+        network,
+        rules,
+        name: node.name.clone(),
+        moves_max: topology.limits.moves_max,
+    });
     backend.waits_for("");
     tracing::info!(node = node.name, poa = node.poa(), "serving");
 
@@ -138,7 +210,15 @@ async fn serve(
         }
     };
     backend.waits_for("it is stopping");
-    steward.abort();
+    drop(steward);
+    if let Some(dns) = dns {
+        dns.abort();
+    }
+    // Given up before the lease is: nobody else holds the address yet.
+    drop(stop_takeover);
+    if let Some(takeover) = takeover {
+        drop(takeover.await);
+    }
     backend.detach();
     match ended {
         Ended::Stopped => {
@@ -223,6 +303,17 @@ fn host_options(
         replicas_wanted: u8::try_from(topology.storage.replicas).unwrap_or(u8::MAX),
         permit_bytes: usize::try_from(topology.limits.requests_bytes_max).unwrap_or(usize::MAX >> 4),
     };
+    let mut info = BTreeMap::from([
+        ("name".to_owned(), node.name.clone()),
+        ("poa".to_owned(), node.poa()),
+        ("admin".to_owned(), node.admin_url()),
+        ("cse_id".to_owned(), node.cse_id.clone()),
+        (dns::ADDRESSES.to_owned(), node.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+    ]);
+    info.extend(residency::info(&topology.cluster.domain, &node.capabilities.region, &node.capabilities.trust));
+    if let Some(service) = &node.service_address {
+        info.insert(SERVICE_ADDRESS.to_owned(), service.address.clone());
+    }
     let loopback = topology.node.iter().all(|n| n.cluster_listen.ip().is_loopback());
     Ok(HostOptions {
         node: NodeId(node.id),
@@ -236,15 +327,19 @@ fn host_options(
         profile: if loopback { Profile::Loopback } else { Profile::Wan },
         exec,
         audit: topology.observability.audit.then(|| data_dir.join(AUDIT_FILE)),
-        info: BTreeMap::from([
-            ("name".to_owned(), node.name.clone()),
-            ("poa".to_owned(), node.poa()),
-            ("admin".to_owned(), node.admin_url()),
-            ("cse_id".to_owned(), node.cse_id.clone()),
-        ]),
+        info,
         capabilities: capabilities(topology, node),
         pki,
     })
+}
+
+/// What its DNS server is told; `None` if the topology wants none.
+fn dns_options(topology: &Topology, node: &Node) -> Result<Option<DnsOptions>, dns::ZoneError> {
+    let steering = &topology.steering;
+    let (Some(name), Some(listen)) = (&steering.dns_zone, node.dns_listen.or(steering.dns_listen)) else {
+        return Ok(None);
+    };
+    Ok(Some(DnsOptions { listen, zone: Zone::new(name, steering.dns_ttl_s)? }))
 }
 
 /// What the node says of itself to all others (row O01).

@@ -1,23 +1,21 @@
 //! What the admin API shows, made from the directory and the executor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use onemec_core::context::ContextKind;
+use onemec_core::context::{ContextKind, Key};
 use onemec_core::directory::{Command, ContextEntry};
-use onemec_core::place;
-use onemec_mobility::candidates::{Location, Policy, TargetFacts, Wanted, rank};
 use onemec_runtime::exec::group::GroupStatus;
-use onemec_runtime::lease::boottime;
 use onemec_runtime::membership::Heard;
 use onemec_wire::{ContextId, GroupId, NodeId};
 
-use super::backend::{Backend, Live, aes_at};
-use super::glue::draining_fact;
+use super::backend::{Backend, Live};
+use super::drains;
 use super::steward::AE_KEY;
+use super::targets::age_ms;
 use crate::admin::server::{AdminError, Answer};
 use crate::admin::types::{
-    Ae, AePage, Candidate, CapabilityFile, Directory, Excluded, Member, Placement, Status, Supervised,
+    Ae, AePage, Alarm, Candidate, Candidates, CapabilityFile, Directory, Excluded, Member, Placement, Status, Supervised,
 };
 
 const NAME_KEY: &str = "rn:";
@@ -29,7 +27,6 @@ pub(super) struct Found {
     pub(super) ae_id: String,
     pub(super) context: ContextId,
     pub(super) group: GroupId,
-    pub(super) home: NodeId,
     pub(super) primary: NodeId,
 }
 
@@ -41,20 +38,19 @@ fn name(entry: &ContextEntry) -> String {
     entry.keys.iter().find_map(|k| k.name.strip_prefix(NAME_KEY)).unwrap_or_default().to_owned()
 }
 
-/// Finds an AE by AE-ID or name.
+/// Finds an AE by AE-ID or name, through the directory's keys.
 pub(super) fn find_ae(live: &Live, ae: &str) -> Answer<Found> {
     let directory = live.runtime.directory().read();
     let wanted = ae.rsplit('/').next().unwrap_or(ae);
-    let found = directory
-        .contexts_after(None)
-        .filter(|(_, c)| c.kind == ContextKind::AE)
-        .find(|(_, c)| stem(c) == wanted || name(c) == wanted);
-    let Some((context, entry)) = found else {
+    let by = |key: &Key| directory.place_by_key(key).filter(|p| p.kind == ContextKind::AE && !p.alias);
+    let names = [format!("{AE_KEY}{wanted}"), format!("{NAME_KEY}{wanted}")];
+    let at_home = |name: &String| directory.nodes().find_map(|(node, _)| by(&Key::at(node, name.as_str())));
+    let found = by(&Key::global(names[0].as_str())).or_else(|| names.iter().find_map(at_home));
+    let Some((place, entry)) = found.and_then(|p| Some((p.clone(), directory.context(p.context)?))) else {
         let next = "`onemec ae ls` lists them";
         return Err(AdminError::new(404, "no-such-ae", format!("there is no AE `{ae}`"), next));
     };
-    let primary = directory.group(entry.group).map_or(entry.home, |g| g.primary.node);
-    Ok(Found { ae_id: stem(entry), context, group: entry.group, home: entry.home, primary })
+    Ok(Found { ae_id: stem(entry), context: place.context, group: place.group, primary: place.primary })
 }
 
 /// AE-IDs of a group.
@@ -62,17 +58,6 @@ pub(super) fn aes_of(live: &Live, group: GroupId) -> Vec<String> {
     let directory = live.runtime.directory().read();
     let Some(p) = directory.group(group) else { return Vec::new() };
     p.contexts.iter().filter_map(|c| directory.context(*c)).filter(|c| c.kind == ContextKind::AE).map(stem).collect()
-}
-
-/// Movable groups whose primary is a node.
-pub(super) fn groups_led(live: &Live, node: NodeId) -> Vec<GroupId> {
-    let directory = live.runtime.directory().read();
-    directory
-        .groups()
-        .filter(|(_, p)| p.primary.node == node)
-        .filter(|(_, p)| p.contexts.iter().all(|c| directory.context(*c).is_some_and(|e| !e.pinned)))
-        .map(|(id, _)| id)
-        .collect()
 }
 
 /// Sets a fact in the directory.
@@ -84,49 +69,28 @@ pub(super) async fn set_fact(live: &Live, name: &str, value: Option<String>) -> 
     }
 }
 
-/// Targets for a group.
-pub(super) struct Targets {
-    pub(super) policy: String,
-    /// Best first.
-    pub(super) best: Vec<(NodeId, Candidate)>,
-    pub(super) excluded: Vec<Excluded>,
-}
-
-impl Targets {
-    /// The targets for one group of many: the near-equals take turns, so that a whole host's groups spread.
-    pub(super) fn spread(&self, group: GroupId) -> Vec<NodeId> {
-        let mut nodes: Vec<NodeId> = self.best.iter().map(|(n, _)| *n).collect();
-        nodes.sort_by_key(|n| place::rank(group, *n));
-        nodes
+/// The nodes that could take an AE's group, each of those that would be tried asked whether it would (row G07).
+pub(super) async fn candidates(live: &Live, found: &Found, n: usize) -> Candidates {
+    let ranking = live.mover.targets.ranking(found.group);
+    let mut out = Candidates { ae_id: found.ae_id.clone(), policy: ranking.policy, ..Candidates::default() };
+    let asked = ranking.candidates.iter().map(|c| live.runtime.would_take(found.group, c.node, "operator"));
+    let answers = futures_util::future::join_all(asked).await;
+    for (c, answer) in ranking.candidates.into_iter().zip(answers) {
+        match answer {
+            Ok(()) if out.candidates.len() < n => out.candidates.push(Candidate {
+                node: c.name,
+                score: c.score,
+                terms: c.terms.into_iter().map(|(t, v)| (t.to_owned(), v)).collect(),
+                has_replica: c.has_replica,
+                age_ms: c.age_ms,
+            }),
+            Ok(()) => {}
+            Err(e) => out.excluded.push(Excluded { node: c.name, code: e.code, text: e.reason }),
+        }
     }
-}
-
-/// The nodes that could take a group, by `onemec_mobility::candidates` (row G07).
-pub(super) fn targets(
-    backend: &Backend,
-    live: &Live,
-    current: NodeId,
-    home: NodeId,
-    group: Option<GroupId>,
-) -> Targets {
-    let facts: Vec<TargetFacts> = backend.topology.node.iter().map(|n| facts_of(backend, live, n, group)).collect();
-    let wanted = Wanted {
-        primary: Some(current),
-        home: Some(home),
-        count: onemec_mobility::candidates::CANDIDATES_MAX,
-        ..Wanted::default()
-    };
-    let ranking = rank(&facts, &wanted, &Policy::default());
-    let best = ranking.candidates.into_iter().map(|c| {
-        let terms = c.terms.into_iter().map(|(t, v)| (t.to_owned(), v)).collect();
-        let shown = Candidate { node: c.name, score: c.score, terms, has_replica: c.has_replica, age_ms: c.age_ms };
-        (c.node, shown)
-    });
-    let excluded = ranking.excluded.into_iter().map(|e| {
-        let code = serde_json::to_value(e.code).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
-        Excluded { node: e.name, code, text: e.text }
-    });
-    Targets { policy: ranking.policy, best: best.collect(), excluded: excluded.collect() }
+    let excluded = ranking.excluded.into_iter();
+    out.excluded.extend(excluded.map(|e| Excluded { node: e.name, code: e.code.as_str().into(), text: e.text }));
+    out
 }
 
 /// What gossip last said of a node.
@@ -134,52 +98,13 @@ fn heard(live: &Live, node: NodeId) -> Option<Heard> {
     live.gossip.heard().into_iter().find(|h| h.node == node)
 }
 
-fn age_ms(heard: &Heard) -> u64 {
-    u64::try_from(boottime().since(heard.heard).as_millis()).unwrap_or(u64::MAX)
-}
-
-fn facts_of(backend: &Backend, live: &Live, node: &crate::topology::Node, group: Option<GroupId>) -> TargetFacts {
-    let id = NodeId(node.id);
-    let most = u64::from(backend.topology.limits.aes_max);
-    let aes = aes_at(live, id);
-    let heard = heard(live, id);
-    let directory = live.runtime.directory().read();
-    let in_sync = group.and_then(|g| directory.group(g)).is_some_and(|p| p.in_sync.iter().any(|m| m.node == id));
-    let c = &node.capabilities;
-    TargetFacts {
-        node: id,
-        name: node.name.clone(),
-        up: directory.node(id).is_some_and(|n| n.up),
-        draining: directory.fact(&draining_fact(id)).is_some(),
-        roles: node.roles.iter().filter_map(|r| serde_json::to_value(r).ok()?.as_str().map(str::to_owned)).collect(),
-        apis: c.apis.iter().cloned().collect(),
-        capabilities: BTreeMap::from([
-            ("cpu_cores".to_owned(), f64::from(c.cpu_cores)),
-            ("gpus".to_owned(), f64::from(c.gpus)),
-            ("memory_mib".to_owned(), c.memory_mib as f64),
-            ("storage_gib".to_owned(), c.storage_gib as f64),
-        ]),
-        load: (aes as f64 / most.max(1) as f64).max(heard.as_ref().map_or(0.0, |h| h.facts.load.cpu)),
-        location: c.location.map(|l| Location { lat: l.lat, lon: l.lon }),
-        trust: c.trust.iter().cloned().collect(),
-        domain: backend.topology.cluster.domain.clone(),
-        age_ms: heard.as_ref().map_or(u64::MAX, age_ms),
-        valid_ms: heard.as_ref().map_or(0, |h| h.facts.valid_ms),
-        has_replica: in_sync,
-        aes,
-        aes_max: most,
-    }
-}
-
 /// A page of AEs.
 pub(super) fn aes(backend: &Backend, live: &Live, home: Option<NodeId>, after: Option<&str>, limit: usize) -> AePage {
     let mut all: Vec<(String, ContextId)> = {
         let directory = live.runtime.directory().read();
-        directory
-            .contexts_after(None)
-            .filter(|(_, c)| c.kind == ContextKind::AE && home.is_none_or(|h| c.home == h))
-            .map(|(id, c)| (stem(c), id))
-            .collect()
+        let homes: Vec<NodeId> = home.map_or_else(|| directory.nodes().map(|(id, _)| id).collect(), |h| vec![h]);
+        let at_home = homes.iter().flat_map(|h| directory.at_home(*h, ContextKind::AE, None));
+        at_home.map(|(id, c)| (stem(c), id)).collect()
     };
     all.sort();
     let from = after.map_or(0, |a| all.partition_point(|(s, _)| s.as_str() <= a));
@@ -208,8 +133,23 @@ pub(super) fn ae(backend: &Backend, live: &Live, context: ContextId) -> Ae {
         state: if up { "active" } else { "unavailable" }.into(),
         aliases: former.into_iter().map(|n| backend.name_of(n)).collect(),
         bundle: bundle.collect(),
+        residency: live.rules.text_of(&directory, &stem(entry)),
         ..Ae::default()
     }
+}
+
+/// One AE with what only its primary knows.
+pub(super) async fn ae_whole(backend: &Backend, live: &Live, found: &Found) -> Ae {
+    let mut ae = ae(backend, live, found.context);
+    if let Ok(view) = live.runtime.view(found.group).await {
+        ae.committed = view.committed;
+        ae.bytes = view.bytes;
+        ae.instances = view.held.iter().find(|(c, _)| *c == found.context).map_or(0, |(_, n)| *n);
+        if view.moving {
+            ae.state = "moving".into();
+        }
+    }
+    ae
 }
 
 /// All placements.
@@ -259,20 +199,25 @@ pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
         supervision: Some(tree(backend, live, &groups)),
         groups_led: led,
         groups_replicated: groups.len() as u64 - led,
-        alarms: Vec::new(),
+        alarms: alarms(backend, live),
     }
+}
+
+fn alarms(backend: &Backend, live: &Live) -> Vec<Alarm> {
+    let on = backend.journal.alarms(live.runtime.clock().wall_ms());
+    on.into_iter().map(|a| Alarm { code: a.code.into(), text: a.text, since_ms: a.since_ms }).collect()
 }
 
 fn member(live: &Live, node: &crate::topology::Node) -> Member {
     let id = NodeId(node.id);
-    let aes = aes_at(live, id);
+    let aes = drains::aes_at(&live.runtime, id);
     let heard = heard(live, id);
     let directory = live.runtime.directory().read();
     let known = directory.node(id);
     let state = match known {
         None => "joining",
         Some(n) if !n.up => "dead",
-        Some(_) if directory.fact(&draining_fact(id)).is_some() => "draining",
+        Some(_) if directory.fact(&drains::fact_of(id)).is_some() => "draining",
         Some(_) => "up",
     };
     Member {
@@ -346,7 +291,7 @@ pub(super) fn capabilities(live: &Live) -> CapabilityFile {
             "cse_id": &*live.cse.identity().cse_id,
             "bindings": ["http"], "serialisations": ["json"],
             "event_types": [1, 2, 3, 4], "notification_content_types": [1, 2, 3],
-            "handover": ["operator", "device", "network", "drain", "failover"],
+            "handover": onemec_mobility::strategy::MoveReason::ALL.map(onemec_mobility::strategy::MoveReason::as_str),
         }),
     }
 }
@@ -369,19 +314,6 @@ pub(super) fn metrics(backend: &Backend, live: &Live) -> String {
     gauge("onemec_groups_led", "Groups whose primary is this node", groups as f64);
     gauge("onemec_contexts", "Contexts in the directory", contexts as f64);
     gauge("onemec_directory_applied", "Highest directory entry applied here", applied as f64);
-    let moves = live.runtime.moves();
-    let done = moves.iter().filter(|m| m.result == "moved").count();
-    gauge("onemec_moves_done", "Moves away from this node that succeeded", done as f64);
-    gauge("onemec_moves_failed", "Moves away from this node that failed", (moves.len() - done) as f64);
-    let mut frozen = hdrhistogram::Histogram::<u64>::new(3).ok();
-    if let Some(h) = &mut frozen {
-        for m in moves.iter().filter(|m| m.result == "moved") {
-            h.saturating_record(m.times.freeze_us);
-        }
-        for q in [0.5, 0.99, 1.0] {
-            let name = "onemec_move_freeze_us";
-            let _never = writeln!(out, "{name}{{node=\"{node}\",quantile=\"{q}\"}} {}", h.value_at_quantile(q));
-        }
-    }
+    out.push_str(&backend.journal.render(live.runtime.clock().wall_ms()));
     out
 }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use onemec_device::Endpoint;
+use onemec_mobility::residency::Residency;
 
 use super::load::{Lines, Problem};
 use super::{Auth, Durability, Node, Role, Topology, UnmodifiedSteering};
+use crate::steering::dns::label::LABEL_BYTES_MAX;
+use crate::steering::dns::{AES, Zone};
 
 /// Everything that is wrong.
 pub(super) fn check(t: &Topology, lines: &Lines<'_>) -> Vec<Problem> {
@@ -92,21 +95,135 @@ impl Checker<'_> {
                 (format!("replicas = {}", t.storage.replicas), format!("use {least} to {nodes} (the nodes)"));
             self.at(line, what, fix);
         }
-        if t.steering.unmodified == UnmodifiedSteering::Dns
-            && (t.steering.dns_listen.is_none() || t.steering.dns_zone.is_none())
-        {
-            let line = self.lines.section("steering", "unmodified");
-            self.at(
-                line,
-                "steering by DNS needs a server",
-                "add dns_listen = \"ADDRESS:PORT\" and dns_zone = \"ZONE\"",
-            );
-        }
+        self.dns(t);
+        self.takeover(t);
+        self.mobility(t);
         if let Some(url) = &t.observability.otlp_endpoint
             && url.parse::<Endpoint>().is_err()
         {
             let line = self.lines.section("observability", "otlp_endpoint");
             self.at(line, format!("`{url}` is no URL"), "write http://HOST:PORT of an OTLP collector");
+        }
+    }
+
+    fn mobility(&mut self, t: &Topology) {
+        let m = &t.mobility;
+        let share = |x: f64| x > 0.0 && x <= 1.0;
+        if !share(m.balance_hot) || !share(m.balance_calm) || m.balance_calm >= m.balance_hot {
+            let line = self.lines.section("mobility", "balance_hot");
+            let what = format!("balance_calm = {}, balance_hot = {}", m.balance_calm, m.balance_hot);
+            self.at(line, what, "both lie between 0 and 1, calm below hot");
+        }
+        if !(0.0..=60.0).contains(&m.link_hysteresis_db) {
+            let line = self.lines.section("mobility", "link_hysteresis_db");
+            self.at(line, format!("link_hysteresis_db = {}", m.link_hysteresis_db), "use 0 to 60; 3 is usual");
+        }
+        if m.link_valid_ms == 0 || m.link_valid_ms <= m.link_trigger_ms {
+            let line = self.lines.section("mobility", "link_valid_ms");
+            let fix = "a measurement must hold for longer than link_trigger_ms";
+            self.at(line, format!("link_valid_ms = {}", m.link_valid_ms), fix);
+        }
+        for rule in &t.residency {
+            let line = self.lines.section("residency", "label");
+            if let Err(e) = Residency::parse(&rule.label) {
+                self.at(line, e.to_string(), "write for example \"region:berlin;trust:operator\"");
+            }
+            if rule.aes.is_empty() || rule.aes.len() > 64 || rule.aes.matches('*').count() > 4 {
+                let fix = "write an AE-ID, or one with up to four `*`";
+                self.at(line, format!("residency rule for `{}`", rule.aes), fix);
+            }
+        }
+    }
+
+    fn takeover(&mut self, t: &Topology) {
+        let on = t.steering.unmodified == UnmodifiedSteering::AddressTakeover;
+        let first_port = t.node.first().map(|n| n.http_listen.port());
+        for (i, n) in t.node.iter().enumerate() {
+            let line = |key: &str| self.lines.node(i, key);
+            let found: (usize, String, &str) = match &n.service_address {
+                None if on => (
+                    line("name"),
+                    format!("node `{}` has no service address", n.name),
+                    "add service_address = { interface = \"NAME\", address = \"ADDRESS/32\" }",
+                ),
+                Some(_) if !on => (
+                    line("service_address"),
+                    "a service address that nobody would take over".into(),
+                    "set unmodified = \"address-takeover\" under [steering], or remove it",
+                ),
+                Some(s) if s.ip().is_none() => (
+                    line("service_address"),
+                    format!("`{}` is no address", s.address),
+                    "write ADDRESS/PREFIX; /32 (IPv6: /128) unless the network needs another one",
+                ),
+                Some(s) if s.interface.is_empty() || s.interface.len() > 15 => (
+                    line("service_address"),
+                    format!("`{}` is no interface", s.interface),
+                    "write the name of the network interface, for example eth0",
+                ),
+                Some(_) if !n.http_listen.ip().is_unspecified() || Some(n.http_listen.port()) != first_port => (
+                    line("http_listen"),
+                    format!("{} would not serve the addresses of other nodes", n.http_listen),
+                    "listen on 0.0.0.0 (or [::]) and on the same port at all nodes",
+                ),
+                _ => continue,
+            };
+            self.at(found.0, found.1, found.2);
+        }
+    }
+
+    fn dns(&mut self, t: &Topology) {
+        let s = &t.steering;
+        let line = |key: &str| self.lines.section("steering", key);
+        let by_name = s.unmodified == UnmodifiedSteering::Dns;
+        let mut found: Vec<(usize, String, &str)> = Vec::new();
+        let listens = |n: &Node| n.dns_listen.or(s.dns_listen).is_some();
+        match &s.dns_zone {
+            None if by_name => found.push((
+                line("unmodified"),
+                "steering by DNS needs a server".into(),
+                "add dns_listen = \"ADDRESS:PORT\" and dns_zone = \"ZONE\"",
+            )),
+            None if s.dns_listen.is_some() || t.node.iter().any(|n| n.dns_listen.is_some()) => {
+                found.push((line("dns_listen"), "a DNS server without a zone".into(), "add dns_zone = \"ZONE\""));
+            }
+            None => {}
+            Some(zone) => {
+                if let Err(e) = Zone::new(zone, s.dns_ttl_s) {
+                    found.push((line("dns_zone"), e.to_string(), "correct the name"));
+                }
+            }
+        }
+        if s.dns_ttl_s > DNS_TTL_S_MAX {
+            found.push((
+                line("dns_ttl_s"),
+                format!("dns_ttl_s = {}", s.dns_ttl_s),
+                "use 0 to 300: clients ask a dead node for so long",
+            ));
+        }
+        for (i, n) in t.node.iter().enumerate().filter(|_| s.dns_zone.is_some()) {
+            let at = |key: &str| self.lines.node(i, key);
+            let label = n.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !n.name.ends_with('-');
+            if !label || n.name.eq_ignore_ascii_case(AES) || n.name.len() > LABEL_BYTES_MAX {
+                let fix = "use letters, digits and inner hyphens, and not `ae`: it becomes NODE.ZONE";
+                found.push((at("name"), format!("node name `{}` is no DNS label", n.name), fix));
+            }
+            if !listens(n) {
+                let fix = "add dns_listen here or under [steering]: every node answers";
+                found.push((at("name"), format!("node `{}` has no address for its DNS server", n.name), fix));
+            }
+            if n.addresses().is_empty() {
+                let fix = "add dns_addresses = [\"ADDRESS\"]";
+                found.push((at("http_listen"), format!("the addresses of node `{}` are not known", n.name), fix));
+            }
+        }
+        let port = |n: &Node| n.poa().parse::<Endpoint>().ok().map(|e| (e.port, e.tls));
+        if by_name && t.node.iter().any(|n| port(n) != t.node.first().and_then(port)) {
+            let fix = "a name gives a client another address, never another port: use one port and scheme on all nodes";
+            found.push((line("unmodified"), "nodes have their HTTP doors at different ports".into(), fix));
+        }
+        for (line, what, fix) in found {
+            self.at(line, what, fix);
         }
     }
 
@@ -124,7 +241,10 @@ impl Checker<'_> {
                 ("tcp", "http_listen", on(n.http_listen.to_string())),
                 ("tcp", "admin_listen", on(n.admin_listen.to_string())),
             ];
-            for (kind, key, value) in values {
+            let service = n.service_address.as_ref().map(|s| ("address", "service_address", s.address.clone()));
+            let dns = n.dns_listen.or(t.steering.dns_listen).filter(|_| t.steering.dns_zone.is_some());
+            let dns = dns.map(|a| ("udp", "dns_listen", on(a.to_string())));
+            for (kind, key, value) in values.into_iter().chain(dns).chain(service) {
                 if let Some(other) = seen.insert((kind, value.clone()), n.name.clone()) {
                     let line = self.lines.node(i, key);
                     let fix = format!("node `{other}` has it already: give each node its own");
@@ -157,7 +277,7 @@ impl Checker<'_> {
             at(line("roles"), "a node is IN-CSE or MN-CSE".into(), "remove one of the two roles");
         }
         match &n.http_poa {
-            None if n.http_listen.ip().is_unspecified() => at(
+            None if n.http_listen.ip().is_unspecified() && n.service_address.is_none() => at(
                 line("http_listen"),
                 format!("devices cannot be told to come to {}", n.http_listen),
                 "add http_poa = \"http://HOST:PORT\" with an address or name that devices reach",
@@ -214,6 +334,9 @@ impl Checker<'_> {
     }
 }
 
+/// Longest time to live in our DNS, seconds.
+const DNS_TTL_S_MAX: u32 = 300;
+
 const NAME_RULE: &str = "begin with a letter or digit, then letters, digits, `-`, `.` and `_`, 64 at most";
 
 fn is_name(text: &str) -> bool {
@@ -242,8 +365,21 @@ mod tests {
             ("roles = [\"mn-cse\", \"voter\"]", "roles = [\"in-cse\", \"voter\"]", "second node"),
             ("replicas = 2", "replicas = 7", "replicas"),
             ("freeze_ms_max = 50", "freeze_ms_max = 0", "freeze_ms_max"),
+            ("balance_calm = 0.65", "balance_calm = 0.85", "balance_calm"),
+            ("link_hysteresis_db = 3.0", "link_hysteresis_db = -3.0", "link_hysteresis_db"),
+            ("# --- the cloud node", "[[residency]]\naes = \"*\"\nlabel = \"planet:earth\"\n# --- the cloud node", "residency label"),
             ("http_listen = \"127.0.0.1:8082\"", "http_listen = \"0.0.0.0:8082\"", "cannot be told"),
             ("unmodified = \"second-address\"", "unmodified = \"dns\"", "needs a server"),
+            ("dns_ttl_s = 1", "dns_ttl_s = 301", "dns_ttl_s"),
+            ("unmodified = \"second-address\"", "unmodified = \"address-takeover\"", "no service address"),
+            (
+                "federation_groups = [\"berlin\"]",
+                "service_address = { interface = \"eth0\", address = \"192.0.2.1/32\" }",
+                "nobody would take over",
+            ),
+            ("dns_ttl_s = 1", "dns_listen = \"127.0.0.1:53\"", "without a zone"),
+            ("dns_ttl_s = 1", "dns_listen = \"127.0.0.1:53\"\ndns_zone = \"-.example\"", "is no zone"),
+            ("dns_ttl_s = 1", "dns_zone = \"iot.example\"", "no address for its DNS"),
             ("lat = 52.5163", "lat = 152.5163", "no such place"),
             ("auth = \"none\"", "auth = \"required\"", "nobody could prove"),
         ];

@@ -175,6 +175,7 @@ mod tests {
     fn shipped_topologies_are_right() {
         for (name, text) in [
             ("local-3", GOOD),
+            ("local-dns-3", include_str!("../../../../cluster-configs/local-dns-3.toml")),
             ("local-5", include_str!("../../../../cluster-configs/local-5.toml")),
             ("bare-metal-example", include_str!("../../../../cluster-configs/bare-metal-example.toml")),
         ] {

@@ -8,10 +8,13 @@ mod load;
 mod ports;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use onemec_device::Endpoint;
 use serde::{Deserialize, Serialize};
+
+use crate::steering::takeover::duty;
 
 pub use load::{Problem, TopologyError, load, parse};
 pub use ports::{PortBase, with_ports};
@@ -34,6 +37,12 @@ pub struct Topology {
     /// How clients find the serving node.
     #[serde(default)]
     pub steering: Steering,
+    /// When the network moves devices by itself.
+    #[serde(default)]
+    pub mobility: Mobility,
+    /// Where AEs' data may be; the first rule that names an AE counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub residency: Vec<ResidencyRule>,
     /// Where measurements go.
     #[serde(default)]
     pub observability: Observability,
@@ -154,17 +163,92 @@ pub enum UnmodifiedSteering {
 }
 
 /// How clients find the serving node.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Steering {
     /// For clients without the device library.
     pub unmodified: UnmodifiedSteering,
-    /// UDP address of the DNS server of each node that has a DNS role (mode `dns`).
+    /// Address of each node's DNS server (UDP and TCP); a node may have its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_listen: Option<SocketAddr>,
-    /// Zone that it answers for (mode `dns`).
+    /// Zone that they answer for; absent: there are no DNS servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_zone: Option<String>,
+    /// Resolvers may keep an answer so long, seconds.
+    pub dns_ttl_s: u32,
+}
+
+impl Default for Steering {
+    fn default() -> Self {
+        Self { unmodified: UnmodifiedSteering::default(), dns_listen: None, dns_zone: None, dns_ttl_s: 1 }
+    }
+}
+
+/// By what load is balanced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// Not at all.
+    #[default]
+    Off,
+    /// Devices at home, as a share of `limits.aes_max`.
+    Aes,
+    /// Load of the machines' processors.
+    Cpu,
+}
+
+/// When the network moves devices by itself (rows H05, S03, S06, O10).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mobility {
+    /// A node that carries too much gives devices away.
+    pub balance: Balance,
+    /// Too much: 0 to 1.
+    pub balance_hot: f64,
+    /// It gives until it is below this, and only to nodes that stay below it.
+    pub balance_calm: f64,
+    /// It must carry too much for so long.
+    pub balance_trigger_ms: u64,
+    /// Time between two rounds.
+    pub balance_round_ms: u64,
+    /// Another node's signal must be better by this, in dB.
+    pub link_hysteresis_db: f64,
+    /// For so long without a break.
+    pub link_trigger_ms: u64,
+    /// A measurement holds for so long.
+    pub link_valid_ms: u64,
+    /// A device that was moved for its link stays for so long.
+    pub rest_ms: u64,
+    /// Moves for links that one node begins within a second.
+    pub moves_per_s_max: u32,
+}
+
+impl Default for Mobility {
+    fn default() -> Self {
+        Self {
+            balance: Balance::Off,
+            balance_hot: 0.8,
+            balance_calm: 0.65,
+            balance_trigger_ms: 5_000,
+            balance_round_ms: 10_000,
+            link_hysteresis_db: 3.0,
+            link_trigger_ms: 640,
+            link_valid_ms: 5_000,
+            rest_ms: 3_000,
+            moves_per_s_max: 16,
+        }
+    }
+}
+
+/// Where the data of some AEs may be (row G15).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResidencyRule {
+    /// AE-IDs; `*` stands for any text.
+    pub aes: String,
+    /// Parts separated by `;`, all of which must hold: `hosts:NAME,NAME`, `region:NAME,NAME`, `domain:NAME`,
+    /// `trust:WORD,WORD`, `device` (the host where it is at home, and no other).
+    pub label: String,
 }
 
 /// Where measurements go, beside `/metrics` of each node.
@@ -256,6 +340,9 @@ pub struct Capabilities {
     pub apis: Vec<String>,
     /// Words that residency and trust policies ask for.
     pub trust: Vec<String>,
+    /// The region that it stands in, for residency policies.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub region: String,
 }
 
 impl Default for Capabilities {
@@ -269,7 +356,25 @@ impl Default for Capabilities {
             location: None,
             apis: Vec::new(),
             trust: Vec::new(),
+            region: String::new(),
         }
+    }
+}
+
+/// An address that clients use, held by its node or, while that one is dead, by the next one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceAddress {
+    /// The node's interface in the clients' network; there it needs an address of its own as well.
+    pub interface: String,
+    /// `ADDRESS/PREFIX`.
+    pub address: String,
+}
+
+impl ServiceAddress {
+    /// The address alone, if it is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        Some(duty::parse(&self.address)?.0)
     }
 }
 
@@ -311,6 +416,15 @@ pub struct Node {
     /// Federation groups that it joins at start (by place, application domain, QoS).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub federation_groups: Vec<String>,
+    /// Where its DNS server listens, where that differs from `steering.dns_listen`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_listen: Option<SocketAddr>,
+    /// Its addresses in our DNS; absent: that of `http_poa` or `http_listen`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_addresses: Vec<IpAddr>,
+    /// Its address for clients (mode `address-takeover`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_address: Option<ServiceAddress>,
     /// Second addresses of its unmodified clients (mode `second-address`); absent: the other nodes in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub second_addresses: Vec<String>,
@@ -324,7 +438,19 @@ impl Node {
     /// The point of access that it advertises.
     pub fn poa(&self) -> String {
         let scheme = if self.security.tls { "https" } else { "http" };
-        self.http_poa.clone().unwrap_or_else(|| format!("{scheme}://{}", self.http_listen))
+        let service = self.service_address.as_ref().and_then(ServiceAddress::ip);
+        let door = service.map_or(self.http_listen, |ip| SocketAddr::new(ip, self.http_listen.port()));
+        self.http_poa.clone().unwrap_or_else(|| format!("{scheme}://{door}"))
+    }
+    /// Addresses of its HTTP door for our DNS; none if they are not known.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        if !self.dns_addresses.is_empty() {
+            return self.dns_addresses.clone();
+        }
+        let poa = self.http_poa.as_ref().and_then(|p| p.parse::<Endpoint>().ok()?.host.parse().ok());
+        let service = self.service_address.as_ref().and_then(ServiceAddress::ip);
+        let listen = Some(self.http_listen.ip()).filter(|a| !a.is_unspecified());
+        poa.or(service).or(listen).into_iter().collect()
     }
     /// URL of its admin API.
     pub fn admin_url(&self) -> String {
@@ -356,13 +482,27 @@ impl Topology {
     /// Points of access for an unmodified client of `node`, in the order in which it tries them.
     pub fn client_addresses(&self, node: &Node) -> Vec<String> {
         let mut all = vec![node.poa()];
-        if self.steering.unmodified == UnmodifiedSteering::SecondAddress {
-            if node.second_addresses.is_empty() {
+        match self.steering.unmodified {
+            UnmodifiedSteering::SecondAddress if node.second_addresses.is_empty() => {
                 all.extend(self.node.iter().filter(|n| n.name != node.name).map(Node::poa));
-            } else {
-                all.extend(node.second_addresses.iter().cloned());
             }
+            UnmodifiedSteering::SecondAddress => all.extend(node.second_addresses.iter().cloned()),
+            // One name: whoever serves behind it is the DNS server's business.
+            UnmodifiedSteering::Dns => {
+                let door = node.poa().parse::<Endpoint>().ok();
+                let zone = self.steering.dns_zone.as_deref().unwrap_or_default();
+                all = door
+                    .map(|d| Endpoint { host: format!("{}.{zone}", node.name), ..d }.to_string())
+                    .into_iter()
+                    .collect();
+            }
+            UnmodifiedSteering::AddressTakeover => {}
         }
         all
+    }
+    /// The DNS servers that a client on this machine may ask; none without a zone.
+    pub fn dns_servers(&self) -> Vec<SocketAddr> {
+        let of = |n: &Node| n.dns_listen.or(self.steering.dns_listen);
+        self.steering.dns_zone.iter().flat_map(|_| self.node.iter().filter_map(of)).collect()
     }
 }

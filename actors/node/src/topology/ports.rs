@@ -2,14 +2,15 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use super::Topology;
+use super::{Topology, UnmodifiedSteering};
 
 /// Which ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortBase {
     /// As the file says.
     Keep,
-    /// Node number i (from 0) gets N + 10 i (HTTP), + 1 (admin), + 2 (cluster).
+    /// Node number i (from 0) gets N + 10 i (HTTP), + 1 (admin), + 2 (cluster), + 3 (DNS, where there is a zone). Where
+    /// clients go by a name or an address, which gives no port, all have the first node's HTTP port, each on its address.
     From(u16),
     /// Whatever is free now.
     Free,
@@ -36,30 +37,41 @@ pub fn with_ports(mut t: Topology, base: PortBase) -> std::io::Result<Topology> 
     }
     // Held until all are chosen, so that none is given twice.
     let mut held: (Vec<TcpListener>, Vec<UdpSocket>) = (Vec::new(), Vec::new());
+    let one_http_port = t.steering.unmodified != UnmodifiedSteering::SecondAddress;
+    let mut first_http = None;
     for (i, n) in t.node.iter_mut().enumerate() {
-        let [http, admin, cluster] = match base {
+        let dns = t.steering.dns_zone.as_ref().and_then(|_| n.dns_listen.or(t.steering.dns_listen));
+        let wished = first_http.filter(|_| one_http_port);
+        let ports = match base {
             PortBase::From(base) => {
-                let first = u16::try_from(i * 10).ok().and_then(|o| base.checked_add(o)).filter(|p| *p < u16::MAX - 2);
+                let first = u16::try_from(i * 10).ok().and_then(|o| base.checked_add(o)).filter(|p| *p < u16::MAX - 3);
                 let first = first.ok_or_else(|| std::io::Error::other("port base too high: ports end at 65535"))?;
-                [first, first + 1, first + 2]
+                [wished.unwrap_or(first), first + 1, first + 2, first + 3]
             }
             _ => {
-                let mut tcp = |ip| -> std::io::Result<u16> {
-                    let socket = TcpListener::bind(SocketAddr::new(ip, 0))?;
+                let mut tcp = |ip, port| -> std::io::Result<u16> {
+                    let socket = TcpListener::bind(SocketAddr::new(ip, port))?;
                     let port = socket.local_addr()?.port();
                     held.0.push(socket);
                     Ok(port)
                 };
-                let (http, admin) = (tcp(n.http_listen.ip())?, tcp(n.admin_listen.ip())?);
-                let udp = UdpSocket::bind(SocketAddr::new(n.cluster_listen.ip(), 0))?;
-                let cluster = udp.local_addr()?.port();
-                held.1.push(udp);
-                [http, admin, cluster]
+                let http = tcp(n.http_listen.ip(), wished.unwrap_or(0))?;
+                let admin = tcp(n.admin_listen.ip(), 0)?;
+                let mut udp = |ip| -> std::io::Result<u16> {
+                    let socket = UdpSocket::bind(SocketAddr::new(ip, 0))?;
+                    let port = socket.local_addr()?.port();
+                    held.1.push(socket);
+                    Ok(port)
+                };
+                [http, admin, udp(n.cluster_listen.ip())?, dns.map_or(Ok(0), |d| udp(d.ip()))?]
             }
         };
+        let [http, admin, cluster, dns_port] = ports;
+        first_http.get_or_insert(http);
         n.http_listen.set_port(http);
         n.admin_listen.set_port(admin);
         n.cluster_listen.set_port(cluster);
+        n.dns_listen = dns.map(|d| SocketAddr::new(d.ip(), dns_port));
         n.http_poa = None;
         n.cluster_address = None;
         n.second_addresses.clear();
@@ -83,5 +95,17 @@ mod tests {
         let text = toml::to_string(&free).unwrap();
         assert_eq!(parse(&text).unwrap(), free, "free ports are unique and the result is a topology");
         assert_eq!(with_ports(t.clone(), PortBase::Keep).unwrap(), t);
+    }
+
+    #[test]
+    fn names_and_addresses_keep_one_http_port() {
+        let t = parse(include_str!("../../../../cluster-configs/local-dns-3.toml")).unwrap();
+        for base in [PortBase::From(20_000), PortBase::Free] {
+            let moved = with_ports(t.clone(), base).unwrap();
+            assert_eq!(parse(&toml::to_string(&moved).unwrap()).unwrap(), moved, "the result is a topology");
+            assert!(moved.node.iter().all(|n| n.http_listen.port() == moved.node[0].http_listen.port()));
+            assert_eq!(moved.dns_servers().len(), 3);
+        }
+        assert_eq!(with_ports(t, PortBase::From(20_000)).unwrap().dns_servers()[2].to_string(), "127.0.0.3:20023");
     }
 }

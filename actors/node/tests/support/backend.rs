@@ -4,7 +4,7 @@ use onemec_node::admin::AdminBackend;
 use onemec_node::admin::server::{AdminError, Answer};
 use onemec_node::admin::types::{
     Ae, AePage, AuditPage, Candidate, Candidates, CapabilityFile, Directory, Drain, DrainOrder, HandoverPage, Health,
-    MoveOrder, MoveReason, MoveResult, Placement, Status,
+    LabelOrder, Measurements, MeasurementsTaken, MoveOrder, MoveReason, MoveResult, Placement, Status,
 };
 
 use super::{Shared, State};
@@ -115,6 +115,14 @@ impl AdminBackend for Backend {
         self.state.lock().draining.remove(&order.node);
         Ok(Drain { node: order.node, state: "done".into(), ..Drain::default() })
     }
+    async fn label(&self, _: String, order: LabelOrder) -> Answer<LabelOrder> {
+        Ok(order)
+    }
+
+    async fn measure(&self, _: Measurements) -> Answer<MeasurementsTaken> {
+        Ok(MeasurementsTaken::default())
+    }
+
     async fn audit(&self, after: u64, limit: usize) -> Answer<AuditPage> {
         let s = self.state.lock();
         let all = s.audit.get(&self.node).map(Vec::as_slice).unwrap_or_default();

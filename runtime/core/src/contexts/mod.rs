@@ -2,8 +2,10 @@
 //! beside them (first answers of repeatable requests, the outbox), takes and reads snapshots. Pure and deterministic: the
 //! same records give the same state on every replica.
 
+mod adopted;
 mod head;
 mod outbox;
+mod regroup;
 mod repeat;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +17,9 @@ use onemec_wire::{ContextId, GroupId, Record, RecordKind, Seq};
 
 pub use self::head::OpHead;
 pub use self::outbox::Lane;
+use self::adopted::Adopted;
 use self::outbox::Outbox;
+pub use self::regroup::JoinState;
 use self::repeat::Repeats;
 pub use self::repeat::{REPEAT_WINDOW_MS_MAX, REPEATS_MAX};
 use crate::context::{
@@ -56,6 +60,8 @@ pub enum Admission {
 struct Slot {
     kind: ContextKind,
     machine: Box<dyn Machine>,
+    /// The machine was told that it is served.
+    shown: bool,
 }
 
 /// See the module's documentation. Legal order: `apply` with rising sequence numbers; anything else between.
@@ -65,6 +71,10 @@ pub struct GroupContexts {
     history: Arc<dyn History>,
     gate: Arc<dyn Gate>,
     slots: BTreeMap<ContextId, Slot>,
+    /// Kept records of contexts that came, or are coming, from another group.
+    adopted: BTreeMap<ContextId, Adopted>,
+    /// The contexts that belong to the group by the directory; not replicated.
+    members: Option<BTreeSet<ContextId>>,
     applied: Position,
     time_ms: u64,
     repeats: Repeats,
@@ -74,7 +84,7 @@ pub struct GroupContexts {
     serving: bool,
 }
 
-#[derive(Encode, Decode)]
+#[derive(Default, Encode, Decode)]
 struct Snapshot {
     version: u16,
     applied: Position,
@@ -83,9 +93,11 @@ struct Snapshot {
     repeats: Repeats,
     outbox: Outbox,
     ended: BTreeSet<ContextId>,
+    /// Context, where it joined, and where its adopted records lie.
+    adopted: Vec<(ContextId, Seq, Vec<(Seq, Seq)>)>,
 }
 
-const SNAPSHOT_VERSION: u16 = 1;
+const SNAPSHOT_VERSION: u16 = 2;
 
 impl GroupContexts {
     /// A group without contexts and without history.
@@ -96,6 +108,8 @@ impl GroupContexts {
             history,
             gate,
             slots: BTreeMap::new(),
+            adopted: BTreeMap::new(),
+            members: None,
             applied: Position::default(),
             time_ms: 0,
             repeats: Repeats::default(),
@@ -105,6 +119,11 @@ impl GroupContexts {
         }
     }
 
+    /// The snapshot of a group without contexts whose log begins after `at`.
+    pub fn empty_at(at: Position) -> Result<Bytes, codec::CodecError> {
+        codec::encode_state(&Snapshot { version: SNAPSHOT_VERSION, applied: at, ..Snapshot::default() })
+    }
+
     /// Replaces the whole state by a snapshot's; on error nothing was changed.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), BadSnapshot> {
         let bad = |e: String| BadSnapshot(e);
@@ -112,11 +131,21 @@ impl GroupContexts {
         if snapshot.version != SNAPSHOT_VERSION {
             return Err(bad(format!("version {} is not known here", snapshot.version)));
         }
+        let adopted = snapshot.adopted.into_iter().map(|(c, joined, places)| (c, Adopted::new(joined, places)));
+        let before = std::mem::replace(&mut self.adopted, adopted.collect());
         let mut slots = BTreeMap::new();
         for (context, kind, state) in snapshot.contexts {
-            let factory = self.factories.get(&kind).ok_or_else(|| bad(format!("no factory for {kind:?}")))?;
-            let machine = factory.restore(self.env(context, kind), &Bytes::from(state))?;
-            slots.insert(context, Slot { kind, machine });
+            let restored = match self.factories.get(&kind) {
+                Some(factory) => factory.restore(self.env(context, kind), &Bytes::from(state)),
+                None => Err(bad(format!("no factory for {kind:?}"))),
+            };
+            match restored {
+                Ok(machine) => drop(slots.insert(context, Slot { kind, machine, shown: false })),
+                Err(e) => {
+                    self.adopted = before;
+                    return Err(e);
+                }
+            }
         }
         for slot in self.slots.values_mut() {
             slot.machine.serving(false);
@@ -127,8 +156,7 @@ impl GroupContexts {
         self.repeats = snapshot.repeats;
         self.outbox = snapshot.outbox;
         self.ended = snapshot.ended;
-        let serving = self.serving;
-        self.slots.values_mut().for_each(|s| s.machine.serving(serving));
+        self.show();
         Ok(())
     }
 
@@ -143,11 +171,12 @@ impl GroupContexts {
             repeats: self.repeats.clone(),
             outbox: self.outbox.clone(),
             ended: self.ended.clone(),
+            adopted: self.adopted.iter().map(|(c, a)| (*c, a.joined, a.places())).collect(),
         })
     }
 
     fn env(&self, context: ContextId, kind: ContextKind) -> Env {
-        Env { group: self.group, context, kind, history: self.history.clone(), gate: self.gate.clone() }
+        Env { group: self.group, context, kind, history: self.history_of(context), gate: self.gate.clone() }
     }
 
     /// The last applied record's position.
@@ -162,9 +191,9 @@ impl GroupContexts {
     pub fn contains(&self, context: ContextId) -> bool {
         self.slots.contains_key(&context)
     }
-    /// The contexts and their kinds.
+    /// The contexts that belong to the group, and their kinds.
     pub fn contexts(&self) -> impl Iterator<Item = (ContextId, ContextKind)> + '_ {
-        self.slots.iter().map(|(id, s)| (*id, s.kind))
+        self.slots.iter().filter(|(id, _)| self.is_member(**id)).map(|(id, s)| (*id, s.kind))
     }
     /// Contexts whose end the directory does not know yet: a new primary proposes again (rule 13).
     pub fn ended(&self) -> impl Iterator<Item = ContextId> + '_ {
@@ -176,24 +205,29 @@ impl GroupContexts {
     }
     /// First effects of every lane.
     pub fn outbox_heads(&self) -> impl Iterator<Item = (Lane, EffectId, Effect)> + '_ {
-        self.outbox.heads()
+        self.outbox.heads().filter(|((context, _), _, _)| self.is_member(*context) || self.ended_here(*context))
     }
     /// Does anything wait for delivery?
     pub fn outbox_is_empty(&self) -> bool {
-        self.outbox.is_empty()
+        self.outbox_heads().next().is_none()
+    }
+
+    /// What a context that has ended still wanted to say is said; what one that is on its way in or out wants is not.
+    fn ended_here(&self, context: ContextId) -> bool {
+        !self.slots.contains_key(&context) && !self.adopted.contains_key(&context)
     }
 
     /// The node begins or stops to serve the group.
     pub fn serve(&mut self, primary: bool) {
         if self.serving != primary {
             self.serving = primary;
-            self.slots.values_mut().for_each(|s| s.machine.serving(primary));
+            self.show();
         }
     }
 
     /// Looks at an operation before it gets a place in the log.
     pub fn admit(&self, context: ContextId, now_ms: u64, op: &Op, repeat: Option<&RepeatKey>) -> Result<(), Admission> {
-        let slot = self.slots.get(&context).ok_or(Admission::NoContext)?;
+        let slot = self.slots.get(&context).filter(|_| self.is_member(context)).ok_or(Admission::NoContext)?;
         if let Some(key) = repeat {
             if let Some(answer) = self.repeats.answer(key) {
                 return Err(Admission::Repeated(answer));
@@ -209,7 +243,8 @@ impl GroupContexts {
 
     /// When the next timer of any context is due, in log time, and whose it is.
     pub fn next_timer(&self) -> Option<(u64, ContextId)> {
-        self.slots.iter().filter_map(|(id, s)| Some((s.machine.next_timer()?, *id))).min()
+        let ours = self.slots.iter().filter(|(id, _)| self.is_member(**id));
+        ours.filter_map(|(id, s)| Some((s.machine.next_timer()?, *id))).min()
     }
 
     /// Applies the next committed record.
@@ -234,6 +269,9 @@ impl GroupContexts {
                 self.absorb(record, outcome, &mut applied);
             }
             RecordKind::CreateContext | RecordKind::Operation => self.apply_operation(record, &mut applied),
+            RecordKind::Adopt => self.apply_adopt(record, &mut applied),
+            RecordKind::Join => self.apply_join(record, &mut applied),
+            RecordKind::Leave => self.apply_leave(record, &mut applied),
         }
         applied
     }
@@ -247,9 +285,9 @@ impl GroupContexts {
             && !self.slots.contains_key(&context)
             && let Some(factory) = self.factories.get(&kind)
         {
-            let mut machine = factory.create(self.env(context, kind));
-            machine.serving(self.serving);
-            self.slots.insert(context, Slot { kind, machine });
+            let machine = factory.create(self.env(context, kind));
+            self.slots.insert(context, Slot { kind, machine, shown: false });
+            self.show();
         }
         if let Some(answer) = head.repeat.as_ref().and_then(|key| self.repeats.answer(key)) {
             // I3: the same repeatable request got into the log twice (two hosts, a retry in flight): applied once.
@@ -273,7 +311,10 @@ impl GroupContexts {
             self.outbox.push(id, effect);
         }
         applied.keep = outcome.keep;
-        applied.released = outcome.released;
+        applied.released = match self.adopted.get(&record.context()) {
+            Some(adopted) => outcome.released.into_iter().filter_map(|s| adopted.release(s)).collect(),
+            None => outcome.released,
+        };
         if outcome.finished {
             self.ended.insert(record.context());
             applied.finished = Some(record.context());
@@ -286,6 +327,7 @@ impl GroupContexts {
             slot.machine.serving(false);
         }
         self.ended.remove(&context);
+        self.adopted.remove(&context);
         self.outbox.lanes_of(context) > 0
     }
 }

@@ -17,8 +17,9 @@ pub(super) struct Outbox {
     lanes: BTreeMap<Lane, VecDeque<Waiting>>,
 }
 
+/// An effect.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-struct Waiting {
+pub(super) struct Waiting {
     id: EffectId,
     head: Vec<u8>,
     body: Vec<u8>,
@@ -43,10 +44,6 @@ impl Outbox {
         })
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.lanes.values().map(VecDeque::len).sum()
     }
@@ -57,6 +54,22 @@ impl Outbox {
             queue.retain(|w| w.id != id);
             !queue.is_empty()
         });
+    }
+
+    /// What waits of a context, by lane.
+    pub(super) fn of(&self, context: ContextId) -> Vec<(u64, Vec<Waiting>)> {
+        let mine = self.lanes.range((context, 0)..=(context, u64::MAX));
+        mine.map(|((_, lane), queue)| (*lane, queue.iter().cloned().collect())).collect()
+    }
+
+    /// The effects of a context that comes from another group.
+    pub(super) fn put(&mut self, context: ContextId, lanes: Vec<(u64, Vec<Waiting>)>) {
+        self.lanes.extend(lanes.into_iter().map(|(lane, queue)| ((context, lane), queue.into())));
+    }
+
+    /// The context says the rest in another group.
+    pub(super) fn drop_lanes_of(&mut self, context: ContextId) {
+        self.lanes.retain(|(c, _), _| *c != context);
     }
 
     /// A context has ended; what it still wanted to say is said, except by itself.

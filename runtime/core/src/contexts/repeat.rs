@@ -42,6 +42,11 @@ impl Repeats {
         self.answers.retain(|_, kept| kept.expires_ms > log_time_ms);
     }
 
+    /// First answers of another group, for a context that comes from there.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.answers.extend(other.answers);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.answers.len()
     }

@@ -56,7 +56,19 @@ impl Directory {
             Command::Abort { base } => {
                 self.change(*base, out)?;
             }
-            Command::Regroup { into, from } => self.regroup(*into, *from, out)?,
+            Command::Regroup { into, from, sealed, contexts } => self.regroup((*into, *from), *sealed, contexts, out)?,
+            Command::SetBundle { context, bundle } => self.set_bundle(*context, bundle.clone(), out)?,
+            Command::CreateEmpty { nonce, primary, durability, replicas_wanted, begin } => {
+                let (durability, wanted) = (*durability, *replicas_wanted);
+                return self.create_empty(*nonce, *primary, (durability, wanted), *begin, ordinal, out);
+            }
+            Command::DropEmpty { base } => {
+                if !self.check(*base)?.contexts.is_empty() {
+                    return Err(Refusal::NotAllowed("the group has contexts".into()));
+                }
+                self.groups.remove(&base.group);
+                out.groups.insert(base.group);
+            }
             Command::Force { base, primary } => self.force(*base, *primary, out)?,
             Command::AddFact { name, value } => {
                 self.facts.entry(name.clone()).or_insert_with(|| value.clone());
@@ -172,8 +184,11 @@ impl Directory {
             pinned: spec.pinned,
             keys: spec.keys.clone(),
             aliases: Vec::new(),
+            bundle: spec.bundle.clone(),
         };
+        self.homes.entry((entry.home, entry.kind)).or_default().insert(context);
         self.contexts.insert(context, entry);
+        self.enter_bundle(context, spec.bundle.clone());
         self.claim(&spec.keys, context);
         context
     }
@@ -183,7 +198,10 @@ impl Directory {
             return Err(Refusal::NoContext);
         }
         self.release_keys(context);
-        self.contexts.remove(&context);
+        self.enter_bundle(context, None);
+        if let Some(entry) = self.contexts.remove(&context) {
+            self.leave_home(entry.home, entry.kind, context);
+        }
         let p = self.change(base, out)?;
         p.contexts.retain(|c| *c != context);
         if p.contexts.is_empty() {
@@ -233,29 +251,89 @@ impl Directory {
         Ok(())
     }
 
-    /// Rule 16: one entry, epoch = max + 1, the sets must be equal and both groups sealed by their common leader.
-    fn regroup(&mut self, into: Base, from: Base, out: &mut EntryOutcome) -> Result<(), Refusal> {
+    /// Rule 16: one entry, epoch = max + 1, both groups sealed by their common leader. The state travels in the log of
+    /// `into`, so that the sets need not be equal; but what was held by many is not given to fewer.
+    fn regroup(
+        &mut self,
+        (into, from): (Base, Base),
+        sealed: Seq,
+        contexts: &[ContextId],
+        out: &mut EntryOutcome,
+    ) -> Result<(), Refusal> {
         let a = self.check(into)?;
         let b = self.check(from)?;
-        if into.group == from.group
-            || (a.primary, &a.in_sync, &a.synced, a.durability) != (b.primary, &b.in_sync, &b.synced, b.durability)
-        {
+        let known = contexts.iter().all(|c| b.contexts.contains(c)) && !contexts.is_empty();
+        if into.group == from.group || (a.primary, a.durability) != (b.primary, b.durability) || !known {
+            return Err(Refusal::NotAllowed("a regroup needs two groups with one leader and one durability".into()));
+        }
+        if a.in_sync.len() < b.in_sync.len() {
             return Err(Refusal::BadSet);
         }
         let epoch = a.epoch.max(b.epoch).next();
-        let moved = b.contexts.clone();
-        self.groups.remove(&from.group);
-        out.groups.insert(from.group);
-        for context in &moved {
+        for context in contexts {
             if let Some(entry) = self.contexts.get_mut(context) {
                 entry.group = into.group;
             }
         }
+        let rest = self.change(from, out)?;
+        rest.contexts.retain(|c| !contexts.contains(c));
+        if rest.contexts.is_empty() {
+            self.groups.remove(&from.group);
+        }
         let p = self.change(into, out)?;
         p.epoch = epoch;
-        p.sealed = None;
-        p.contexts.extend(moved);
+        p.sealed = Some(sealed);
+        p.contexts.extend(contexts);
         Ok(())
+    }
+
+    fn set_bundle(
+        &mut self,
+        context: ContextId,
+        bundle: Option<String>,
+        out: &mut EntryOutcome,
+    ) -> Result<(), Refusal> {
+        let group = self.contexts.get(&context).ok_or(Refusal::NoContext)?.group;
+        self.enter_bundle(context, bundle);
+        out.groups.insert(group);
+        Ok(())
+    }
+
+    fn create_empty(
+        &mut self,
+        nonce: Nonce,
+        primary: Member,
+        (durability, replicas_wanted): (Durability, u8),
+        begin: Seq,
+        ordinal: &mut u32,
+        out: &mut EntryOutcome,
+    ) -> Result<CommandOutcome, Refusal> {
+        if let Some((_, group, _)) = self.nonces.get(&nonce) {
+            return Ok(CommandOutcome::Created { group: *group, contexts: Vec::new() });
+        }
+        if !self.is_live(primary) {
+            return Err(Refusal::NotLive(primary));
+        }
+        let group = GroupId::made(self.generation, self.index, take(ordinal));
+        let synced = match durability {
+            Durability::Disk => self.synced_of(primary),
+            Durability::Memory | Durability::Replicated => Synced::new(),
+        };
+        let placement = Placement {
+            epoch: Epoch(1),
+            version: Version(1),
+            primary,
+            in_sync: BTreeSet::from([primary]),
+            synced,
+            sealed: Some(begin),
+            durability,
+            replicas_wanted,
+            contexts: Vec::new(),
+        };
+        self.groups.insert(group, placement);
+        self.remember(nonce, group, &[]);
+        out.groups.insert(group);
+        Ok(CommandOutcome::Created { group, contexts: Vec::new() })
     }
 
     fn force(&mut self, base: Base, primary: Member, out: &mut EntryOutcome) -> Result<(), Refusal> {

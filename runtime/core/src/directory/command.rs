@@ -61,6 +61,8 @@ pub struct ContextSpec {
     pub keys: Vec<Key>,
     /// It keeps its home whatever node serves it (what hangs on a CSEBase).
     pub pinned: bool,
+    /// Contexts of one bundle should share a group (row G13).
+    pub bundle: Option<String>,
 }
 
 /// The state of a group that a command was made for. A command whose base is not the present state changes nothing.
@@ -159,12 +161,43 @@ pub enum Command {
         /// The group.
         base: Base,
     },
-    /// Moves all contexts of `from` into `into`; both sealed, both led by the same boot, equal sets (rule 16).
+    /// Moves contexts of `from` into `into`; both sealed, both led by the same boot (rule 16). The log of `into` holds
+    /// their state. A group that has no contexts left ends.
     Regroup {
         /// The group that grows.
         into: Base,
-        /// The group that ends.
+        /// The group that gives.
         from: Base,
+        /// The end of the log of `into`, held by all of its in-sync set.
+        sealed: Seq,
+        /// The contexts that move.
+        contexts: Vec<ContextId>,
+    },
+    /// Says which contexts should share a group: those with the same bundle (a device's AEs, row G13).
+    SetBundle {
+        /// The context.
+        context: ContextId,
+        /// The bundle's name; `None`: the context goes by itself.
+        bundle: Option<String>,
+    },
+    /// Creates a group without contexts, for contexts that are to leave another one: its log begins after `begin`, which
+    /// lies beyond every record of theirs. The set is the primary alone, until it is repaired.
+    CreateEmpty {
+        /// Against double execution.
+        nonce: Nonce,
+        /// Who will serve it.
+        primary: Member,
+        /// When its operations are acknowledged.
+        durability: Durability,
+        /// How many members the in-sync set should have.
+        replicas_wanted: u8,
+        /// Its log begins after this place.
+        begin: Seq,
+    },
+    /// Removes a group without contexts.
+    DropEmpty {
+        /// The group.
+        base: Base,
     },
     /// An operator makes `primary` lead a group whose primary is dead and that has no live member; what was acknowledged
     /// and is not in its store is lost (rule 6).

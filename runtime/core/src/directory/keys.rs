@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use onemec_wire::{ContextId, GroupId, NodeId};
 
 use super::{ALIASES_PER_GROUP_MAX, Directory, KeyEntry, Refusal};
-use crate::context::Key;
+use crate::context::{ContextKind, Key};
 
 impl Directory {
     /// Fails if one of `keys` belongs to a context other than `claimant`. An alias is as good as a present name: requests
@@ -65,7 +65,8 @@ impl Directory {
             if entry.pinned || entry.home == home {
                 continue;
             }
-            entry.home = home;
+            let from = std::mem::replace(&mut entry.home, home);
+            let kind = entry.kind;
             let old = std::mem::replace(&mut entry.keys, new.clone());
             entry.aliases.retain(|k| !new.contains(k));
             entry.aliases.extend(old.iter().filter(|k| !new.contains(k)).cloned());
@@ -79,6 +80,18 @@ impl Directory {
                 self.keys.insert(key, KeyEntry { context, alias: true });
             }
             self.claim(&new, context);
+            self.leave_home(from, kind, context);
+            self.homes.entry((home, kind)).or_default().insert(context);
+        }
+    }
+
+    /// Takes a context out of the index by home.
+    pub(super) fn leave_home(&mut self, home: NodeId, kind: ContextKind, context: ContextId) {
+        if let Some(ids) = self.homes.get_mut(&(home, kind)) {
+            ids.remove(&context);
+            if ids.is_empty() {
+                self.homes.remove(&(home, kind));
+            }
         }
     }
 

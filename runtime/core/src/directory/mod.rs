@@ -5,6 +5,7 @@
 //! Nothing here knows a clock; time comes with the entries.
 
 mod apply;
+pub mod bundles;
 mod command;
 mod keys;
 mod nodes;
@@ -87,6 +88,8 @@ pub struct ContextEntry {
     pub keys: Vec<Key>,
     /// Its former names, oldest first.
     pub aliases: Vec<Key>,
+    /// Contexts of one bundle should share a group (row G13).
+    pub bundle: Option<String>,
 }
 
 /// Who a key belongs to.
@@ -105,6 +108,10 @@ pub struct Directory {
     nodes: BTreeMap<NodeId, NodeEntry>,
     groups: BTreeMap<GroupId, Placement>,
     contexts: BTreeMap<ContextId, ContextEntry>,
+    /// Contexts by bundle.
+    bundles: BTreeMap<String, BTreeSet<ContextId>>,
+    /// Contexts by home and kind: what `contexts` says, for look-ups that must not walk all of them.
+    homes: BTreeMap<(NodeId, ContextKind), BTreeSet<ContextId>>,
     keys: BTreeMap<Key, KeyEntry>,
     facts: BTreeMap<String, String>,
     nonces: BTreeMap<Nonce, (u64, GroupId, Vec<ContextId>)>,
@@ -173,6 +180,26 @@ impl Directory {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
         self.contexts.range((from, Unbounded)).map(|(id, c)| (*id, c))
+    }
+    /// The contexts of a kind whose home is a node, after `after`, in order of creation.
+    pub fn at_home(
+        &self,
+        home: NodeId,
+        kind: ContextKind,
+        after: Option<ContextId>,
+    ) -> impl Iterator<Item = (ContextId, &ContextEntry)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        let ids = self.homes.get(&(home, kind)).into_iter().flat_map(move |ids| ids.range((from, Unbounded)));
+        ids.filter_map(|id| Some((*id, self.contexts.get(id)?)))
+    }
+    /// How many contexts of a kind have their home at a node.
+    pub fn count_at_home(&self, home: NodeId, kind: ContextKind) -> usize {
+        self.homes.get(&(home, kind)).map_or(0, BTreeSet::len)
+    }
+    /// Why a group could not have its home at a node: a name of it is taken there (rule 17).
+    pub fn clash_at(&self, group: GroupId, home: NodeId) -> Option<Refusal> {
+        self.check_home(group, home).err()
     }
     /// A named fact.
     pub fn fact(&self, name: &str) -> Option<&str> {

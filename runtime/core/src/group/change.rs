@@ -115,7 +115,7 @@ impl Replica {
     fn next_change(&self, now: Mono) -> Option<Command> {
         let (p, placement) = (self.primary.as_ref()?, self.placement.as_ref()?);
         let base = placement.base(self.me.group);
-        let frozen = p.moving.is_some_and(|m| !matches!(m.state, MoveState::CatchUp));
+        let frozen = p.moving.as_ref().is_some_and(|m| !matches!(m.state, MoveState::CatchUp));
         if let Some(in_sync) = self.wanted_set(now, p, placement, frozen) {
             return Some(Command::SetInSync { base, in_sync });
         }
@@ -239,7 +239,7 @@ impl Replica {
             // While an addition is undecided the member goes on counting.
             p.repairing = None;
             p.counting.remove(&m);
-            if p.moving.is_none_or(|x| x.order.target != m) && !placement.in_sync.contains(&m) {
+            if p.moving.as_ref().is_none_or(|x| x.order.target() != Some(m)) && !placement.in_sync.contains(&m) {
                 p.peers.remove(&m);
             }
             // Alive, but not for us: another one is tried first.

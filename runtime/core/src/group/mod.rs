@@ -29,7 +29,7 @@ use onemec_wire::{ContextId, Epoch, GroupId, Member, Seq};
 
 pub use self::log::{LogShape, Position};
 pub use self::message::{GroupBody, GroupMessage};
-pub use self::moves::{MoveFailure, MoveId, MoveOrder};
+pub use self::moves::{Goal, MoveFailure, MoveId, MoveOrder};
 #[cfg(feature = "planted")]
 pub use self::planted::plant;
 pub use self::planted::{Flaw, planted};
@@ -126,10 +126,13 @@ pub enum Input {
     },
     /// A snapshot was taken at this place: earlier records are not streamed any more.
     Rebased(Seq),
-    /// Move the primary.
+    /// Freeze the group, to move its primary or to regroup.
     Move(MoveOrder),
     /// Give the move up, if it has not been proposed.
     CancelMove(MoveId),
+    /// The log holds the state of contexts that the directory does not know here: make sure that no regroup which would
+    /// bring them is on its way. A version bump answers.
+    Settle,
     /// The final record of a context was applied (rule 13).
     Finished(ContextId),
     /// The directory refused what was proposed for this base.
@@ -240,8 +243,19 @@ pub enum Output {
         /// Which.
         id: MoveId,
     },
+    /// The log is sealed for a regroup: the machines' states are what the other group takes over.
+    Sealed {
+        /// By which order.
+        id: MoveId,
+        /// The group as the regroup must find it.
+        base: Base,
+        /// The end of the log.
+        sealed: Seq,
+    },
     /// The directory has removed the context (rule 13).
     ContextGone(ContextId),
+    /// The context belongs to another group now (rule 16).
+    ContextLeft(ContextId),
     /// Delete this copy of the group.
     Forget,
 }

@@ -1,29 +1,64 @@
-//! The move of a group's primary, from its source's point of view (DESIGN.md section 5).
+//! Freezes of a group: the move of its primary, from its source's point of view (DESIGN.md section 5), and both sides of a
+//! regroup (rule 16).
+//!
+//! ```text
+//! Hand:    CatchUp -> Frozen -> Transferring -> the directory's word | Aborting -> thaw
+//! Regroup:            Frozen -> Transferring -> the directory's word | Aborting -> thaw   (the group that grows)
+//! Seal:    CatchUp -> Frozen -> Sealed       -> the directory's word | Aborting -> thaw   (the group that gives)
+//! ```
 
 use std::collections::btree_map::Entry;
 
-use onemec_wire::{Member, Seq};
+use onemec_wire::{ContextId, Member, Seq};
 
 use super::Output;
 use super::planted::{Flaw, planted};
 use super::primary::{Feed, Progress};
 use super::replica::Replica;
-use crate::directory::Command;
+use crate::directory::{Base, Command};
 use crate::time::Mono;
 
 /// A number for a move, given by who ordered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MoveId(pub u64);
 
-/// An order to move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An order to freeze the group for a change that only the directory decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MoveOrder {
     /// Its number.
     pub id: MoveId,
-    /// The boot that takes over; it has admitted the group.
-    pub target: Member,
-    /// Catching up may take until then.
-    pub catch_up_until: Mono,
+    /// What the freeze is for.
+    pub goal: Goal,
+    /// What comes before the freeze (a target that catches up, a change under way) may take until then; a group that is
+    /// sealed for a regroup thaws by itself after it.
+    pub until: Mono,
+}
+
+/// What a freeze is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// The primary is handed to this boot, which has admitted the group.
+    Hand(Member),
+    /// Contexts of this group are about to join another one: the log is sealed, and stays so until the directory changed
+    /// this group (rule 16).
+    Seal,
+    /// Contexts of another group, which is sealed, join this one; their state is in this group's log already.
+    Regroup {
+        /// The other group, as it was when it was sealed.
+        from: Base,
+        /// The contexts.
+        contexts: Vec<ContextId>,
+    },
+}
+
+impl MoveOrder {
+    /// Who takes over, in a move of the primary.
+    pub(crate) fn target(&self) -> Option<Member> {
+        match self.goal {
+            Goal::Hand(target) => Some(target),
+            Goal::Seal | Goal::Regroup { .. } => None,
+        }
+    }
 }
 
 /// Why a move did not happen; the source serves on.
@@ -62,15 +97,17 @@ pub(crate) enum MoveState {
     CatchUp,
     /// New operations are parked; the log ends at `sealed`.
     Frozen { since: Mono, sealed: Seq },
-    /// The transfer was proposed: only the directory's word ends this state (rule 9).
-    Transferring { since: Mono, sealed: Seq },
+    /// The transfer (or regroup) was proposed: only the directory's word ends this state (rule 9).
+    Transferring { since: Mono },
+    /// Sealed for a regroup that the other group's primary proposes: only the directory's word ends this state.
+    Sealed,
     /// The transfer's fate is unknown and the freeze time is over: an abort for the same base was proposed; one of the two
     /// wins.
     Aborting,
 }
 
 /// A move under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Move {
     pub(crate) order: MoveOrder,
     pub(crate) state: MoveState,
@@ -82,9 +119,9 @@ impl Replica {
     pub(super) fn on_move(&mut self, now: Mono, order: MoveOrder, out: &mut Vec<Output>) {
         let refusal = match &self.primary {
             None => Some(MoveFailure::NotPrimary),
-            Some(_) if order.target == self.me.member => Some(MoveFailure::AlreadyThere),
+            Some(_) if order.target() == Some(self.me.member) => Some(MoveFailure::AlreadyThere),
             Some(p) if p.moving.is_some() => Some(MoveFailure::Busy),
-            Some(_) if !self.live.contains(order.target) => Some(MoveFailure::TargetDead),
+            Some(_) if order.target().is_some_and(|t| !self.live.contains(t)) => Some(MoveFailure::TargetDead),
             Some(_) => None,
         };
         if let Some(failure) = refusal {
@@ -92,17 +129,23 @@ impl Replica {
             return;
         }
         let Some(p) = &mut self.primary else { return };
+        let target = order.target();
         p.moving = Some(Move { order, state: MoveState::CatchUp, failure: MoveFailure::FreezeTimeout });
-        if let Entry::Vacant(new) = p.peers.entry(order.target) {
+        if let Some(target) = target
+            && let Entry::Vacant(new) = p.peers.entry(target)
+        {
             new.insert(Progress::probing(now));
-            self.probe(now, order.target, None, out);
+            self.probe(now, target, None, out);
         }
     }
 
-    pub(super) fn on_cancel(&mut self, id: MoveId, out: &mut Vec<Output>) {
+    pub(super) fn on_cancel(&mut self, now: Mono, id: MoveId, out: &mut Vec<Output>) {
         let Some(m) = self.moving().filter(|m| m.order.id == id) else { return };
-        if matches!(m.state, MoveState::CatchUp | MoveState::Frozen { .. }) {
-            self.end_move(MoveFailure::Cancelled, out);
+        match m.state {
+            MoveState::CatchUp | MoveState::Frozen { .. } => self.end_move(Err(MoveFailure::Cancelled), out),
+            // Rule 9: the regroup may be on its way; a version of our own makes it fail, then the freeze ends.
+            MoveState::Sealed => self.abort(now, MoveFailure::Cancelled, out),
+            MoveState::Transferring { .. } | MoveState::Aborting => {}
         }
     }
 
@@ -111,13 +154,21 @@ impl Replica {
         match m.state {
             MoveState::CatchUp => self.drive_catch_up(now, m, out),
             MoveState::Frozen { since, sealed } => self.drive_frozen(now, m, since, sealed, out),
-            MoveState::Transferring { since, .. } => {
+            MoveState::Transferring { since } => {
                 // Rule 9: the freeze deadline ends the parking, not the freeze. An abort for the same base decides.
                 if now.since(since) > self.timing.freeze_max {
                     if planted(Flaw::ThawUnknown) {
-                        return self.end_move(MoveFailure::FreezeTimeout, out);
+                        return self.end_move(Err(MoveFailure::FreezeTimeout), out);
                     }
-                    self.abort_transfer(now, out);
+                    self.abort(now, MoveFailure::FreezeTimeout, out);
+                }
+            }
+            MoveState::Sealed => {
+                if planted(Flaw::ThawSealed) && now >= m.order.until {
+                    return self.end_move(Err(MoveFailure::FreezeTimeout), out);
+                }
+                if now >= m.order.until {
+                    self.abort(now, MoveFailure::FreezeTimeout, out);
                 }
             }
             MoveState::Aborting => {}
@@ -125,55 +176,76 @@ impl Replica {
     }
 
     fn drive_catch_up(&mut self, now: Mono, m: Move, out: &mut Vec<Output>) {
-        if !self.live.contains(m.order.target) {
-            return self.end_move(MoveFailure::TargetDead, out);
+        if m.order.target().is_some_and(|t| !self.live.contains(t)) {
+            return self.end_move(Err(MoveFailure::TargetDead), out);
         }
-        if now >= m.order.catch_up_until {
-            return self.end_move(MoveFailure::CatchUpTimeout, out);
+        if now >= m.order.until {
+            return self.end_move(Err(MoveFailure::CatchUpTimeout), out);
         }
         let last = self.log.last();
         let lag_max = self.timing.ready_lag_max;
         let Some(p) = &mut self.primary else { return };
-        // Rule 7: ready means complete but for a small lag.
-        let ready = p
-            .peers
-            .get(&m.order.target)
-            .is_some_and(|g| g.feed == Feed::Streaming && last.0.saturating_sub(g.held.0) <= lag_max);
+        // Rule 7: ready means complete but for a small lag. A regroup has no target: the set holds what there is.
+        let ready = m.order.target().is_none_or(|target| {
+            p.peers
+                .get(&target)
+                .is_some_and(|g| g.feed == Feed::Streaming && last.0.saturating_sub(g.held.0) <= lag_max)
+        });
         if ready && p.open && p.pending.is_none() {
             p.open = false;
-            p.moving = Some(Move { state: MoveState::Frozen { since: now, sealed: last }, ..m });
+            let id = m.order.id;
+            let frozen = Move { state: MoveState::Frozen { since: now, sealed: last }, ..m };
+            p.moving = Some(frozen.clone());
             // Rule 2: the gate closes before the transfer is proposed.
             out.push(Output::Gate { epoch: p.epoch, open: false });
-            out.push(Output::MoveFrozen { id: m.order.id });
-            self.drive_frozen(now, m, now, last, out);
+            out.push(Output::MoveFrozen { id });
+            self.drive_frozen(now, frozen, now, last, out);
         }
     }
 
     fn drive_frozen(&mut self, now: Mono, m: Move, since: Mono, sealed: Seq, out: &mut Vec<Output>) {
-        if !self.live.contains(m.order.target) {
-            return self.end_move(MoveFailure::TargetDead, out);
+        if m.order.target().is_some_and(|t| !self.live.contains(t)) {
+            return self.end_move(Err(MoveFailure::TargetDead), out);
         }
         if now.since(since) > self.timing.freeze_max {
-            return self.end_move(MoveFailure::FreezeTimeout, out);
+            return self.end_move(Err(MoveFailure::FreezeTimeout), out);
         }
         let (Some(p), Some(placement)) = (&mut self.primary, &self.placement) else { return };
         // Rule 8: the target and all in-sync replicas hold N; with `disk`, commit = N says that it is synced as well.
         let holds = |x: &Member| p.peers.get(x).is_some_and(|g| g.held >= sealed);
         let all = placement.in_sync.iter().filter(|x| **x != self.me.member).all(holds);
-        let held = planted(Flaw::TransferUnheld) || (self.commit == sealed && all && holds(&m.order.target));
-        if p.pending.is_none() && held {
-            p.moving = Some(Move { state: MoveState::Transferring { since, sealed }, ..m });
-            let command = Command::Transfer { base: placement.base(self.me.group), sealed, target: m.order.target };
-            self.propose(now, command, out);
+        let arrived = m.order.target().is_none_or(|t| holds(&t));
+        let flaw = match m.order.goal {
+            Goal::Hand(_) => Flaw::TransferUnheld,
+            Goal::Seal | Goal::Regroup { .. } => Flaw::RegroupUnheld,
+        };
+        let held = planted(flaw) || (self.commit == sealed && all && arrived);
+        if p.pending.is_some() || !held {
+            return;
         }
+        let base = placement.base(self.me.group);
+        let command = match &m.order.goal {
+            Goal::Hand(target) => Command::Transfer { base, sealed, target: *target },
+            Goal::Regroup { from, contexts } => {
+                Command::Regroup { into: base, from: *from, sealed, contexts: contexts.clone() }
+            }
+            Goal::Seal => {
+                out.push(Output::Sealed { id: m.order.id, base, sealed });
+                p.moving = Some(Move { state: MoveState::Sealed, ..m });
+                return;
+            }
+        };
+        p.moving = Some(Move { state: MoveState::Transferring { since }, ..m });
+        self.propose(now, command, out);
     }
 
-    fn abort_transfer(&mut self, now: Mono, out: &mut Vec<Output>) {
-        let Some(p) = &mut self.primary else { return };
-        let Some(base) = p.pending.as_ref().map(|x| x.base) else { return };
+    /// A version of our own makes whatever was proposed for the present one fail.
+    fn abort(&mut self, now: Mono, failure: MoveFailure, out: &mut Vec<Output>) {
+        let (Some(p), Some(placement)) = (&mut self.primary, &self.placement) else { return };
+        let base = p.pending.as_ref().map_or_else(|| placement.base(self.me.group), |x| x.base);
         if let Some(m) = &mut p.moving {
             m.state = MoveState::Aborting;
-            m.failure = MoveFailure::FreezeTimeout;
+            m.failure = failure;
         }
         self.propose(now, Command::Abort { base }, out);
     }

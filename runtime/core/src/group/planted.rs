@@ -28,6 +28,10 @@ pub enum Flaw {
     IgnoreSynced,
     /// The directory takes commands that were made for another state (rule 4).
     IgnoreBase,
+    /// A regroup is proposed before both groups' sets hold the sealed logs (rule 16).
+    RegroupUnheld,
+    /// A group that is sealed for a regroup thaws although that may still be applied (rules 9 and 16).
+    ThawSealed,
     /// A parked operation is forwarded and run here as well.
     ParkedRunsTwice,
     /// A command repeated under the same nonce is executed again.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use onemec_wire::{Epoch, Member, Seq, Version};
+use onemec_wire::{ContextId, Epoch, Member, Seq, Version};
 
 use super::log::{LogShape, Position};
 use super::message::{GroupBody, GroupMessage};
-use super::moves::{Move, MoveFailure, MoveState};
+use super::moves::{Goal, Move, MoveFailure, MoveState};
 use super::planted::{Flaw, planted};
 use super::primary::{Feed, Primary, Progress};
 use super::{GroupTiming, Input, Live, Me, NotNow, Output};
@@ -159,10 +159,17 @@ impl Replica {
             Input::Installed { base, epoch, from, synced } => self.on_installed(now, base, epoch, from, synced, out),
             Input::Rebased(seq) => self.log.rebase(seq.min(self.commit)),
             Input::Move(order) => self.on_move(now, order, out),
-            Input::CancelMove(id) => self.on_cancel(id, out),
+            Input::CancelMove(id) => self.on_cancel(now, id, out),
             Input::Finished(context) => {
                 if let Some(p) = &mut self.primary {
                     p.finished.insert(context);
+                }
+            }
+            Input::Settle => {
+                let base = self.placement.as_ref().map(|p| p.base(self.me.group));
+                let free = self.primary.as_ref().is_some_and(|p| p.pending.is_none() && p.moving.is_none());
+                if let Some(base) = base.filter(|_| free) {
+                    self.propose(now, Command::Abort { base }, out);
                 }
             }
             Input::Refused(base) => self.on_refused(now, base, out),
@@ -179,7 +186,7 @@ impl Replica {
             let gone = self.placement.take();
             if self.primary.is_some() {
                 for context in gone.into_iter().flat_map(|p| p.contexts) {
-                    out.push(Output::ContextGone(context));
+                    self.lose(context, out);
                 }
                 self.step_down(None, out);
             }
@@ -263,9 +270,16 @@ impl Replica {
         out.push(Output::Gate { epoch: p.epoch, open: false });
         let mut forward_to = None;
         if let Some(m) = p.moving {
-            let moved = new_primary == Some(m.order.target)
-                && matches!(m.state, MoveState::Transferring { .. } | MoveState::Aborting);
-            forward_to = moved.then_some(m.order.target);
+            let proposed = matches!(m.state, MoveState::Transferring { .. } | MoveState::Aborting);
+            let now = self.placement.as_ref();
+            let moved = match &m.order.goal {
+                Goal::Hand(target) => proposed && new_primary == Some(*target),
+                Goal::Regroup { contexts, .. } => {
+                    proposed && now.is_some_and(|now| contexts.iter().all(|c| now.contexts.contains(c)))
+                }
+                Goal::Seal => now.is_none(),
+            };
+            forward_to = new_primary.filter(|_| moved);
             let result = if moved { Ok(()) } else { Err(MoveFailure::NotPrimary) };
             out.push(Output::MoveEnded { id: m.order.id, result });
         }
@@ -289,26 +303,33 @@ impl Replica {
                 }
             }
         }
-        let target = p.moving.map(|m| m.order.target);
+        let target = p.moving.as_ref().and_then(|m| m.order.target());
         let (counting, repairing) = (p.counting.clone(), p.repairing);
         p.peers.retain(|m, _| {
             new.in_sync.contains(m) || counting.contains(m) || Some(*m) == repairing || Some(*m) == target
         });
         if let Some(o) = old {
             for context in o.contexts.iter().filter(|c| !new.contexts.contains(c)) {
-                p.finished.remove(context);
-                out.push(Output::ContextGone(*context));
+                self.lose(*context, out);
             }
         }
         // Rule 9: a version of our own that is not the transfer makes the transfer fail; the freeze may end.
         // A word on who is alive that leaves the version as it was decides nothing: the transfer may still be applied.
         let decided = old.is_none_or(|o| o.version < new.version);
-        if let Some(m) = p.moving
+        if let Some(m) = self.moving()
             && decided
-            && matches!(m.state, MoveState::Transferring { .. } | MoveState::Aborting)
+            && matches!(m.state, MoveState::Transferring { .. } | MoveState::Sealed | MoveState::Aborting)
         {
-            self.end_move(m.failure, out);
+            let gave = m.order.goal == Goal::Seal
+                && old.is_some_and(|o| o.contexts.iter().any(|c| !new.contexts.contains(c)));
+            self.end_move(if gave { Ok(()) } else { Err(m.failure) }, out);
         }
+    }
+
+    /// The directory counts a context to this group no longer: it has ended, or belongs to another group.
+    fn lose(&mut self, context: ContextId, out: &mut Vec<Output>) {
+        let ended = self.primary.as_mut().is_some_and(|p| p.finished.remove(&context));
+        out.push(if ended { Output::ContextGone(context) } else { Output::ContextLeft(context) });
     }
 
     // ---- peers -----------------------------------------------------------------------------------------------------
@@ -495,14 +516,16 @@ impl Replica {
         }
     }
 
-    pub(super) fn end_move(&mut self, failure: MoveFailure, out: &mut Vec<Output>) {
+    pub(super) fn end_move(&mut self, result: Result<(), MoveFailure>, out: &mut Vec<Output>) {
         let Some(p) = &mut self.primary else { return };
         let Some(m) = p.moving.take() else { return };
-        let in_set = self.placement.as_ref().is_some_and(|pl| pl.in_sync.contains(&m.order.target));
-        if !in_set && p.repairing != Some(m.order.target) && !p.counting.contains(&m.order.target) {
-            p.peers.remove(&m.order.target);
+        if let Some(target) = m.order.target() {
+            let in_set = self.placement.as_ref().is_some_and(|pl| pl.in_sync.contains(&target));
+            if !in_set && p.repairing != Some(target) && !p.counting.contains(&target) {
+                p.peers.remove(&target);
+            }
         }
-        out.push(Output::MoveEnded { id: m.order.id, result: Err(failure) });
+        out.push(Output::MoveEnded { id: m.order.id, result });
         if !matches!(m.state, MoveState::CatchUp) {
             p.open = true;
             out.push(Output::Gate { epoch: p.epoch, open: true });
@@ -519,6 +542,6 @@ impl Replica {
     }
 
     pub(super) fn moving(&self) -> Option<Move> {
-        self.primary.as_ref().and_then(|p| p.moving)
+        self.primary.as_ref().and_then(|p| p.moving.clone())
     }
 }

@@ -39,7 +39,7 @@ impl Maker<'_> {
             0 => Key::global(name),
             _ => Key::at(NodeId(self.node()), name),
         };
-        ContextSpec { kind: ContextKind::AE, keys: vec![key], pinned: self.byte().is_multiple_of(5) }
+        ContextSpec { kind: ContextKind::AE, keys: vec![key], pinned: self.byte().is_multiple_of(5), bundle: None }
     }
     fn set(&mut self, dir: &Directory) -> BTreeSet<Member> {
         (0..self.byte() % 3).map(|_| self.member(dir)).collect()
@@ -86,7 +86,10 @@ impl Maker<'_> {
             },
             11 => Command::Force { base, primary },
             12 => match self.group(dir) {
-                Some((other, q)) => Command::Regroup { into: base, from: q.base(other) },
+                Some((other, q)) => {
+                        let contexts = q.contexts.iter().copied().take(1 + (self.byte() % 2) as usize).collect();
+                        Command::Regroup { into: base, from: q.base(other), sealed: Seq(9), contexts }
+                    }
                 None => Command::Abort { base },
             },
             _ => Command::Abort { base },

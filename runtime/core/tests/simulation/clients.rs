@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use onemec_core::context::{ContextKind, Key};
 use onemec_core::directory::{Command, CommandOutcome, ContextSpec, Durability, Nonce};
-use onemec_core::group::{Input, MoveId, MoveOrder};
+use onemec_core::group::{Goal, Input, MoveId, MoveOrder};
 use onemec_wire::{ContextId, Epoch, GroupId, Member, Seq};
 
 use super::front::{Reply, Request};
@@ -79,7 +79,7 @@ impl Driver {
 
 fn spec(nonce: u64, i: usize, home: Member) -> ContextSpec {
     let keys = vec![Key::global(format!("g{nonce}-{i}")), Key::at(home.node, format!("h{nonce}-{i}"))];
-    ContextSpec { kind: ContextKind::AE, keys, pinned: false }
+    ContextSpec { kind: ContextKind::AE, keys, pinned: false, bundle: None }
 }
 
 impl World {
@@ -161,7 +161,7 @@ impl World {
         if let Some(rep) = self.nodes[n].reps.get_mut(&group) {
             rep.moves.insert(id, limit);
         }
-        self.step(n, group, Input::Move(MoveOrder { id, target, catch_up_until }), &[]);
+        self.step(n, group, Input::Move(MoveOrder { id, goal: Goal::Hand(target), until: catch_up_until }), &[]);
     }
 
     fn cancel_move(&mut self) {

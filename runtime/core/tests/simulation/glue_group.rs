@@ -86,6 +86,7 @@ impl World {
             }
             Output::MoveFrozen { .. } => self.count("moves frozen"),
             Output::ContextGone(context) => self.context_gone(n, group, context),
+            Output::Sealed { .. } | Output::ContextLeft(_) => {}
             Output::Forget => {
                 say!(self, "n{} forgets {group}", n + 1);
                 self.count("copies forgotten");

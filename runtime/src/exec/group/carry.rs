@@ -31,12 +31,17 @@ impl GroupExec {
                 Output::Gate { epoch, open } => {
                     self.gate.set(epoch, open);
                     if let Some(audit) = &self.env.audit {
+                        if open && std::mem::take(&mut self.regrouped) {
+                            audit.regrouped(self.group, epoch, self.contexts.contexts().map(|(c, _)| c));
+                        }
                         audit.gate(self.group, epoch, open, self.contexts.contexts().map(|(c, _)| c));
                     }
                 }
                 Output::Propose(command) => {
                     if let (Command::Transfer { .. }, Some(m)) = (&command, &mut self.moving) {
-                        m.proposed.get_or_insert(now);
+                        if m.proposed.replace(m.proposed.unwrap_or(now)).is_none() {
+                            m._span = tracing::info_span!(parent: &m.parent, "transfer");
+                        }
                         reached(Point::Transfer);
                     }
                     self.env.net.propose(self.group, command);
@@ -44,10 +49,17 @@ impl GroupExec {
                 Output::Leading { primary, forward_to } => self.on_leading(now, primary, forward_to),
                 // Housekeeping does it after this step's outputs, so that records leave in order.
                 Output::Unpark => {}
-                Output::MoveEnded { id, result } => self.on_move_ended(now, id, result),
+                Output::MoveEnded { id, result } => {
+                    if !self.on_regroup_ended(id, result) {
+                        self.on_move_ended(now, id, result);
+                    }
+                }
+                Output::Sealed { id, base, sealed } => self.on_sealed(id, base, sealed),
+                Output::ContextLeft(context) => self.on_context_left(context),
                 Output::MoveFrozen { id } => {
                     if let Some(m) = self.moving.as_mut().filter(|m| m.id == id) {
                         m.frozen = Some(now);
+                        m._span = tracing::info_span!(parent: &m.parent, "freeze");
                         reached(Point::Freeze);
                     }
                 }
@@ -68,7 +80,15 @@ impl GroupExec {
             }
             records.extend(more.iter().take(wanted - records.len()).map(|r| r.bytes().clone()));
         }
+        self.count_sent(to, records.iter().map(|r| r.len() as u64).sum());
         self.env.net.send(to, message, records);
+    }
+
+    /// Bytes that a move costs (row H10).
+    pub(super) fn count_sent(&mut self, to: Member, bytes: u64) {
+        if let Some(m) = self.moving.as_mut().filter(|m| m.target == Some(to)) {
+            m.bytes += bytes;
+        }
     }
 
     fn send_history(&mut self, to: Member, epoch: Epoch) {
@@ -104,9 +124,17 @@ impl GroupExec {
         self.delivered.clear();
         self.delivered_in_log.clear();
         self.timer_in_log = false;
+        self.leaving_in_log = false;
+        self.settling = None;
         if primary {
             self.deferred.extend(self.contexts.ended().map(Input::Finished));
             return;
+        }
+        for (_, reply) in self.adopting.drain(..) {
+            let _gone = reply.send(Err(MoveFailure::NotPrimary));
+        }
+        if forward_to == Some(self.env.member) {
+            return; // a regroup: the reign goes on under another epoch, and what is parked is served here
         }
         // Rule 11: what is in the log may still be applied; what was parked was never replicated.
         for w in self.waiting.drain(..) {
@@ -146,7 +174,9 @@ impl GroupExec {
             prepare_us: micros(m.ordered, m.frozen.unwrap_or(now)),
             freeze_us: m.frozen.map_or(0, |f| micros(f, now)),
             commit_us: m.proposed.map_or(0, |p| micros(p, now)),
+            activate_us: 0,
             parked: m.parked,
+            bytes: m.bytes,
         };
         let _gone = m.reply.send(result.map(|()| times));
     }

@@ -64,9 +64,11 @@ impl GroupExec {
             self.env.store.mark(seq, applied.keep, &applied.released);
             match record.kind() {
                 onemec_wire::RecordKind::Timers => self.timer_in_log = false,
+                onemec_wire::RecordKind::Leave => self.leaving_in_log = false,
                 onemec_wire::RecordKind::OutboxCursor => self.delivered_in_log.clear(),
                 _ => {}
             }
+            self.adopted_upto(seq);
             if let Some(context) = applied.finished {
                 self.deferred.push_back(Input::Finished(context));
             }

@@ -6,6 +6,7 @@
 pub mod actor;
 mod carry;
 mod commit;
+pub mod regroup;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -82,6 +83,8 @@ pub enum GroupMsg {
     Tick,
     /// Move the group. The span is the parent of those of its states.
     Move(MoveOrder, tracing::Span, oneshot::Sender<Result<MoveTimes, MoveFailure>>),
+    /// Part of a regroup (rule 16).
+    Regroup(regroup::RegroupMsg),
     /// An effect was delivered; perhaps the context is to hear of it.
     Delivered(EffectId, Lane, Option<Op>),
     /// An effect could not be delivered.
@@ -212,6 +215,16 @@ pub struct GroupExec {
     parked: VecDeque<(Mono, Write)>,
     held: Vec<Held>,
     moving: Option<MoveWatch>,
+    regrouping: Option<regroup::Regrouping>,
+    /// Batches of kept records that wait for their commitment.
+    adopting: VecDeque<(Seq, oneshot::Sender<Result<(), MoveFailure>>)>,
+    /// Contexts that are about to join, and how long they are waited for.
+    incoming: BTreeMap<ContextId, Mono>,
+    /// The state in which the directory was asked for a version bump, before strays are taken away.
+    settling: Option<Base>,
+    leaving_in_log: bool,
+    /// The next opening of the gate is that of a group with other contexts.
+    regrouped: bool,
     /// Records of the message at hand, until they are stored.
     arrived: Vec<Record>,
     /// Effects on their way, by lane; and lanes that wait before the next try.
@@ -246,6 +259,12 @@ impl GroupExec {
             parked: VecDeque::new(),
             held: Vec::new(),
             moving: None,
+            regrouping: None,
+            adopting: VecDeque::new(),
+            incoming: BTreeMap::new(),
+            settling: None,
+            leaving_in_log: false,
+            regrouped: false,
             arrived: Vec::new(),
             delivering: BTreeMap::new(),
             backoff: BTreeMap::new(),
@@ -277,7 +296,7 @@ impl GroupExec {
     pub fn handle(&mut self, message: GroupMsg) -> Option<Duration> {
         let now = self.env.clock.mono();
         match message {
-            GroupMsg::Placement(placement, live) => self.step(now, Input::Placement { placement, live }),
+            GroupMsg::Placement(placement, live) => self.on_placement(now, placement, live),
             GroupMsg::Peer(from, message, records) => self.on_peer(now, from, message, records),
             GroupMsg::Connected(member) => self.step(now, Input::Connected(member)),
             GroupMsg::Write(write) => self.on_write(now, write),
@@ -298,7 +317,7 @@ impl GroupExec {
                 self.step(now, Input::Tick);
             }
             GroupMsg::Move(order, parent, reply) => {
-                if self.moving.is_some() {
+                if self.is_changing() {
                     let _gone = reply.send(Err(MoveFailure::Busy));
                 } else {
                     let target = match order.goal {
@@ -321,6 +340,7 @@ impl GroupExec {
                     reached(Point::Prepare);
                 }
             }
+            GroupMsg::Regroup(message) => self.on_regroup(now, message),
             GroupMsg::Delivered(id, lane, op) => self.on_delivered(now, id, lane, op),
             GroupMsg::Undelivered(lane) => self.on_undelivered(now, lane),
             GroupMsg::Status(reply) => drop(reply.send(self.status())),
@@ -339,6 +359,16 @@ impl GroupExec {
             self.replica.step(now, input, &mut out);
             self.carry_out(now, out);
         }
+    }
+
+    fn on_placement(&mut self, now: Mono, placement: Option<Placement>, live: Live) {
+        if let Some(new) = &placement {
+            let at = |p: &Placement| (p.epoch, p.version);
+            if self.replica.placement().is_none_or(|old| at(old) <= at(new)) {
+                self.contexts.set_members(new.contexts.iter().copied());
+            }
+        }
+        self.step(now, Input::Placement { placement, live });
     }
 
     fn on_peer(&mut self, now: Mono, from: Member, message: GroupMessage, records: Vec<Record>) {
@@ -464,15 +494,28 @@ impl GroupExec {
 
     /// Logs a record of the runtime's own; false if that is not possible now.
     fn log_own(&mut self, now: Mono, kind: RecordKind, context: ContextId, head: &[u8]) -> bool {
-        let Ok(place) = self.replica.next_place() else { return false };
+        self.log_own_record(now, kind, context, head, &[]).is_some()
+    }
+
+    fn log_own_body(&mut self, now: Mono, kind: RecordKind, context: ContextId, body: &[u8]) -> Option<Seq> {
+        self.log_own_record(now, kind, context, &[], body)
+    }
+
+    fn log_own_record(
+        &mut self,
+        now: Mono,
+        kind: RecordKind,
+        context: ContextId,
+        head: &[u8],
+        body: &[u8],
+    ) -> Option<Seq> {
+        let place = self.replica.next_place().ok()?;
         if !self.gate.is_open() {
-            return false;
+            return None;
         }
-        let logged = self.build(place, kind, context, head, &[]).and_then(|r| self.log(r)).is_ok();
-        if logged {
-            self.step(now, Input::Appended);
-        }
-        logged
+        let seq = self.build(place, kind, context, head, body).and_then(|r| self.log(r)).ok()?;
+        self.step(now, Input::Appended);
+        Some(seq)
     }
 
     fn on_installed(&mut self, now: Mono, base: Position, epoch: Epoch, from: Member, snapshot: &[u8]) {

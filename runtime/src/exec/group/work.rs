@@ -29,6 +29,7 @@ impl GroupExec {
         if self.gate.is_open() {
             self.run_timers(now);
             self.pump_outbox(now);
+            self.clear_strays(now);
         }
         self.maybe_snapshot();
     }
@@ -183,6 +184,9 @@ impl GroupExec {
             earlier(w.deadline.max(soon));
         }
         if self.replica.leads().is_some() {
+            if let Some(until) = self.incoming.values().min() {
+                earlier((*until).max(soon));
+            }
             if let Some((due, _)) = self.contexts.next_timer() {
                 let in_ms = due.saturating_sub(self.env.clock.wall_ms()).clamp(1, 60_000);
                 earlier(now + Duration::from_millis(in_ms));

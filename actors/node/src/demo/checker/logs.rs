@@ -176,7 +176,7 @@ fn groups(evidence: &Evidence, verdict: &mut Verdict) {
     for (key, now) in &serving {
         if let Some(((group, before), then)) = last.filter(|((g, _), _)| *g == key.0)
             && !then.is_subset(now)
-            && !regrouped.get(group).is_some_and(|e| e.iter().any(|e| e > before && *e <= key.1))
+            && !regrouped.get(group).is_some_and(|e| e.iter().any(|e| e >= before && *e <= key.1))
         {
             let left: Vec<_> = then.difference(now).copied().collect();
             verdict.broken(Invariant::I6AllOrNone, || {
