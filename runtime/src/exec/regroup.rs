@@ -89,7 +89,9 @@ impl Runtime {
                 let wanted = runtime.inner.parts.directory.read().bundle_steps(runtime.member());
                 later.retain(|group, _| wanted.iter().any(|s| s.group() == *group));
                 for step in wanted {
-                    let free = groups_of(&step).all(|g| !busy.contains(&g));
+                    // A group without contexts may be the one that a step under way has just made.
+                    let wanted = !matches!(step, Step::Drop(_)) || steps.is_empty();
+                    let free = wanted && groups_of(&step).all(|g| !busy.contains(&g));
                     let due = later.get(&step.group()).is_none_or(|(_, at)| now >= *at);
                     if steps.len() < STEPS_MAX && free && due {
                         busy.extend(groups_of(&step));
@@ -119,7 +121,8 @@ impl Runtime {
     async fn regroup(&self, from: GroupId, into: GroupId, contexts: &[ContextId]) -> Result<(), Failed> {
         let (end_from, _) = self.survey(from, &[]).await?;
         let (end_into, _) = self.survey(into, &[]).await?;
-        let all = |group| self.inner.parts.directory.read().group(group).map(|p| p.contexts.clone()).unwrap_or_default();
+        let all =
+            |group| self.inner.parts.directory.read().group(group).map(|p| p.contexts.clone()).unwrap_or_default();
         if end_from.0 > end_into.0 + PAD_MAX {
             // The longer log takes, if the other may end: which id the group has afterwards matters to nobody.
             if all(from) != contexts {
