@@ -353,7 +353,8 @@ async fn bad_input_at_the_admin_door_gets_a_clear_status() {
     ];
     let mut wrong = Vec::new();
     for (what, bytes, wanted) in &cases {
-        let answer = raw(&door, bytes, true).await;
+        // The sending side stays open: hyper drops a request whose client has closed its half before the answer.
+        let answer = raw(&door, bytes, false).await;
         if !wanted.contains(&status(&answer)) {
             wrong.push(format!("{what}: {}", answer.chars().take(300).collect::<String>()));
         }
