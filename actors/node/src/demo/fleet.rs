@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use onemec_device::http1::Resolve;
 use onemec_device::{
     AeClient, Device, DeviceOptions, Endpoint, Event, MemorySink, Outcome, Pace, PlainClient, PlainOptions,
     PlainReport, Reading,
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::DemoError;
 use super::report::ClientKind;
 use super::sources::{self, Source};
+use crate::steering::dns::client::StubResolver;
 use crate::topology::{Node, Topology};
 
 /// Every fourth device is an unmodified client.
@@ -273,10 +275,13 @@ async fn plain(
     for address in t.client_addresses(home) {
         addresses.push(endpoint(&address)?);
     }
+    // What the system's resolver would do, were our servers known to it.
+    let servers = t.dns_servers();
+    let resolver = (!servers.is_empty()).then(|| Arc::new(StubResolver::new(servers)) as Arc<dyn Resolve>);
     let pace = Pace::new(options.pace);
     let mut client = PlainClient::new(PlainOptions {
         addresses,
-        connector: onemec_device::Connector::default(),
+        connector: onemec_device::Connector { resolver, ..Default::default() },
         originator: format!("C{name}"),
         name: name.to_owned(),
         container: CONTAINER.to_owned(),

@@ -231,7 +231,11 @@ impl Checker<'_> {
         let mut seen: BTreeMap<(&str, String), String> = BTreeMap::new();
         for (i, n) in t.node.iter().enumerate() {
             // Boxes that are reached under different names have addresses of their own.
-            let machine = n.cluster_address.as_deref().and_then(|a| a.rsplit_once(':')).map_or("", |(host, _)| host);
+            let machine = match (&n.cluster_address, &n.service_address) {
+                (Some(a), _) => a.rsplit_once(':').map_or(String::new(), |(host, _)| host.to_owned()),
+                (None, Some(_)) => n.cluster_listen.ip().to_string(),
+                (None, None) => String::new(),
+            };
             let on = |address: String| if machine.is_empty() { address } else { format!("{address} of {machine}") };
             let values = [
                 ("name", "name", n.name.clone()),
@@ -367,7 +371,11 @@ mod tests {
             ("freeze_ms_max = 50", "freeze_ms_max = 0", "freeze_ms_max"),
             ("balance_calm = 0.65", "balance_calm = 0.85", "balance_calm"),
             ("link_hysteresis_db = 3.0", "link_hysteresis_db = -3.0", "link_hysteresis_db"),
-            ("# --- the cloud node", "[[residency]]\naes = \"*\"\nlabel = \"planet:earth\"\n# --- the cloud node", "residency label"),
+            (
+                "# --- the cloud node",
+                "[[residency]]\naes = \"*\"\nlabel = \"planet:earth\"\n# --- the cloud node",
+                "residency label",
+            ),
             ("http_listen = \"127.0.0.1:8082\"", "http_listen = \"0.0.0.0:8082\"", "cannot be told"),
             ("unmodified = \"second-address\"", "unmodified = \"dns\"", "needs a server"),
             ("dns_ttl_s = 1", "dns_ttl_s = 301", "dns_ttl_s"),

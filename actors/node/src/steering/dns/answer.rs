@@ -23,7 +23,7 @@ const SOA_EXPIRE_S: i32 = 3600;
 
 /// By which way a question came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub(super) enum Transport {
     /// A datagram. Not `full`: no more than an empty answer may go there now.
     Udp {
         /// See [`super::limit`].
@@ -78,7 +78,7 @@ impl Zone {
 }
 
 /// The answer to `question`; `None` if it deserves none. `serves`: this node has a lease, so that its directory is fresh.
-pub fn answer(
+pub(super) fn answer(
     question: &[u8],
     zone: &Zone,
     directory: &Directory,

@@ -56,7 +56,7 @@ mod tests {
         let first = (0..3 * BURST).filter(|i| limit.admit(if i % 2 == 0 { a } else { neighbour }, now)).count();
         assert_eq!(first, BURST as usize);
         let slot = |n: u64| limit.place.hash_one(n) % SLOTS as u64;
-        let apart = slot(u64::from(u32::from_be_bytes([192, 0, 2, 0]) >> 8)) != slot(0x2001_0db8_0000_00);
+        let apart = slot(u64::from(u32::from_be_bytes([192, 0, 2, 0]) >> 8)) != slot(0x0020_010d_b800_0000);
         assert_eq!(limit.admit(b, now), apart, "another network has its own");
         let later = now + Duration::from_millis(100);
         let second = (0..BURST).filter(|_| limit.admit(a, later)).count();

@@ -17,6 +17,6 @@ mod limit;
 mod names;
 mod serve;
 
-pub use answer::{Transport, Zone, ZoneError};
+pub use answer::{Zone, ZoneError};
 pub use names::{ADDRESSES, AES};
 pub use serve::{DnsOptions, DnsServer};

@@ -12,10 +12,8 @@ pub const SERVICE_ADDRESS: &str = "service_address";
 ///
 /// The successor is the next node by number that is up, in a ring of the nodes that have a service address.
 pub fn held_by(me: NodeId, directory: &Directory) -> Vec<(IpAddr, u8)> {
-    let ring: Vec<(NodeId, bool, (IpAddr, u8))> = directory
-        .nodes()
-        .filter_map(|(id, n)| Some((id, n.up, parse(n.info.get(SERVICE_ADDRESS)?)?)))
-        .collect();
+    let ring: Vec<(NodeId, bool, (IpAddr, u8))> =
+        directory.nodes().filter_map(|(id, n)| Some((id, n.up, parse(n.info.get(SERVICE_ADDRESS)?)?))).collect();
     let holder = |at: usize| {
         let after = ring.iter().skip(at).chain(ring.iter().take(at));
         after.filter(|(_, up, _)| *up).map(|(id, ..)| *id).next()
@@ -78,7 +76,9 @@ mod tests {
     fn addresses_are_read_or_refused() {
         assert_eq!(parse("192.0.2.1/24"), Some(([192, 0, 2, 1].into(), 24)));
         assert!(parse("2001:db8::1/128").is_some());
-        for bad in ["", "192.0.2.1", "192.0.2.1/33", "192.0.2.300/24", "0.0.0.0/0", "224.0.0.1/32", "::/0", "1.2.3.4/-1"] {
+        for bad in
+            ["", "192.0.2.1", "192.0.2.1/33", "192.0.2.300/24", "0.0.0.0/0", "224.0.0.1/32", "::/0", "1.2.3.4/-1"]
+        {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

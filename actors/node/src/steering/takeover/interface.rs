@@ -61,14 +61,12 @@ impl Interface {
 
     fn message(&self, address: IpAddr, prefix: u8) -> AddressMessage {
         match address {
-            IpAddr::V4(a) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
-                .index(self.index)
-                .address(a, prefix)
-                .build(),
-            IpAddr::V6(a) => AddressMessageBuilder::<std::net::Ipv6Addr>::new()
-                .index(self.index)
-                .address(a, prefix)
-                .build(),
+            IpAddr::V4(a) => {
+                AddressMessageBuilder::<std::net::Ipv4Addr>::new().index(self.index).address(a, prefix).build()
+            }
+            IpAddr::V6(a) => {
+                AddressMessageBuilder::<std::net::Ipv6Addr>::new().index(self.index).address(a, prefix).build()
+            }
         }
     }
 

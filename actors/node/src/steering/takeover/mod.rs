@@ -41,7 +41,9 @@ pub enum TakeoverError {
     #[error("interface `{0}` is not there: {1}")]
     Interface(String, String),
     /// The kernel said no.
-    #[error("{address} cannot be held at `{interface}`: {source}\n    -> the process needs CAP_NET_ADMIN and CAP_NET_RAW")]
+    #[error(
+        "{address} cannot be held at `{interface}`: {source}\n    -> the process needs CAP_NET_ADMIN and CAP_NET_RAW"
+    )]
     Refused {
         /// Which.
         address: IpAddr,

@@ -35,8 +35,12 @@ impl World {
             ]);
             world.run(Command::NodeUp { member: member(node), store: StoreId(node), info });
         }
-        let spec =
-            ContextSpec { kind: ContextKind::AE, keys: vec![Key::at(NodeId(2), "aei:Cmeter_7")], pinned: false, bundle: None };
+        let spec = ContextSpec {
+            kind: ContextKind::AE,
+            keys: vec![Key::at(NodeId(2), "aei:Cmeter_7")],
+            pinned: false,
+            bundle: None,
+        };
         let created = world.run(Command::CreateGroup {
             nonce: Nonce(7),
             primary: member(2),
@@ -186,7 +190,10 @@ fn nothing_hostile_gets_more_than_it_brought_or_any_panic() {
     for cut in 0..good.len() {
         let Some(answer) = world.raw(&good[..cut], UDP, true) else { continue };
         assert!(cut >= HEADER_BYTES);
-        assert_eq!((answer.metadata.response_code, answer.metadata.id), (ResponseCode::FormErr, u16::from_be_bytes([good[0], good[1]])));
+        assert_eq!(
+            (answer.metadata.response_code, answer.metadata.id),
+            (ResponseCode::FormErr, u16::from_be_bytes([good[0], good[1]]))
+        );
         answered += 1;
     }
     assert_eq!(answered, good.len() - HEADER_BYTES);
