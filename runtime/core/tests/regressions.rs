@@ -197,3 +197,15 @@ fn two_contexts_of_a_group_do_not_meet_under_one_name() {
     let out = dir.apply(6, &Entry { time_ms: 0, commands: vec![transfer] });
     assert!(matches!(out.outcomes[..], [CommandOutcome::Refused(Refusal::KeyTaken { .. })]), "{out:?}");
 }
+
+/// An executor that crashed is made anew from its store within its own reign. It took the seal of the move that had begun
+/// the reign for the end of its log, and cut off what it had acknowledged since.
+#[test]
+fn an_executor_made_anew_keeps_what_its_reign_logged() {
+    let log = LogShape::recovered(at(0, 0), [at(1, 1), at(2, 2), at(2, 3)], true);
+    let mut a = Node::new(GroupTiming::default(), log);
+    let out = a.placed(0, placement(2, &[A, B], Durability::Replicated, Some(Seq(1)))).to_vec();
+    assert!(!out.iter().any(|o| matches!(o, Output::Truncate(_))), "{out:?}");
+    a.told(1, B, 2, ack(3));
+    assert_eq!((a.replica.commit(), a.replica.is_open()), (Seq(3), true));
+}

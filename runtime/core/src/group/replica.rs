@@ -220,7 +220,10 @@ impl Replica {
     }
 
     fn take_over(&mut self, now: Mono, placement: &Placement, out: &mut Vec<Output>) {
-        if let Some(sealed) = placement.sealed {
+        // An executor that was made anew goes on with its own reign: beyond the seal stands what it logged itself.
+        let resumed = self.log.last_position().epoch == placement.epoch;
+        let sealed = placement.sealed.filter(|_| !resumed);
+        if let Some(sealed) = sealed {
             if self.log.last() < sealed {
                 // Rule 8 promises that the target holds N. If it does not, serving would lose what is missing: stay
                 // closed; the operator sees a group without an open gate.
@@ -233,7 +236,7 @@ impl Replica {
         let mut peers = BTreeMap::new();
         for member in placement.in_sync.iter().filter(|m| **m != self.me.member) {
             let mut progress = Progress::probing(now);
-            if let Some(sealed) = placement.sealed {
+            if let Some(sealed) = sealed {
                 // The source saw all of the set hold, and the synced ones sync, everything up to `sealed` (rule 8).
                 progress = Progress {
                     feed: Feed::Streaming,
