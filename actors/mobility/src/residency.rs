@@ -134,7 +134,10 @@ mod tests {
 
     fn permits(label: &str, name: &str, domain: &str, trust: &[&str], is_home: bool) -> bool {
         let trust = trust.iter().map(|w| (*w).to_owned()).collect();
-        Residency::parse(label).unwrap().permits(Site { name, domain, region: "berlin", trust: &trust, is_home }).is_ok()
+        Residency::parse(label)
+            .unwrap()
+            .permits(Site { name, domain, region: "berlin", trust: &trust, is_home })
+            .is_ok()
     }
 
     #[test]

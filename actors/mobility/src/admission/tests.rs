@@ -53,7 +53,12 @@ fn code(d: &Decision) -> &'static str {
 
 #[test]
 fn each_answer_has_its_code() {
-    let limits = AdmissionLimits { aes_max: 11, history_bytes_max: 2_000, load_pressing_max: 0.95, ..AdmissionLimits::default() };
+    let limits = AdmissionLimits {
+        aes_max: 11,
+        history_bytes_max: 2_000,
+        load_pressing_max: 0.95,
+        ..AdmissionLimits::default()
+    };
     let one = ae(1);
     let with = |host: HostState<'_>, group: Incoming<'_>| code(&decide(&limits, &host, &group));
     let group = incoming(&one);

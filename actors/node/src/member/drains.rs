@@ -185,11 +185,8 @@ fn drain_of(id: u64, name: &str, done_before: u64, p: &DrainProgress) -> Drain {
         DrainState::Done => "done",
         DrainState::Failed => "failed",
     };
-    let failed = p.failures.iter().map(|f| Excluded {
-        node: f.group.clone(),
-        code: f.code.clone(),
-        text: f.text.clone(),
-    });
+    let failed =
+        p.failures.iter().map(|f| Excluded { node: f.group.clone(), code: f.code.clone(), text: f.text.clone() });
     Drain {
         id,
         node: name.into(),

@@ -88,8 +88,11 @@ impl Hosting for Host {
         let trust = self.node.capabilities.trust.iter().cloned().collect();
         let directory = self.runtime.directory().read();
         let contexts: Vec<_> = incoming.contexts.iter().filter_map(|(c, _)| directory.context(*c)).collect();
-        let aes: Vec<String> =
-            contexts.iter().filter_map(|c| c.keys.iter().find_map(|k| k.name.strip_prefix(AE_KEY))).map(str::to_owned).collect();
+        let aes: Vec<String> = contexts
+            .iter()
+            .filter_map(|c| c.keys.iter().find_map(|k| k.name.strip_prefix(AE_KEY)))
+            .map(str::to_owned)
+            .collect();
         let from = directory.group(incoming.group).map_or(me, |p| p.primary.node);
         let labels = self.rules.labels_of(&directory, incoming.group);
         let taken = name_taken(&directory, incoming.group, me);

@@ -155,8 +155,9 @@ impl Network {
         directory.node(node).is_some_and(|n| n.up)
             && directory.fact(&drains::fact_of(node)).is_none()
             && directory.clash_at(group, node).is_none()
-            && p.contexts.iter().filter_map(|c| directory.context(*c)).all(|c| {
-                !c.pinned && targets.rules.permits(&directory, &c.keys, c.home, node)
-            })
+            && p.contexts
+                .iter()
+                .filter_map(|c| directory.context(*c))
+                .all(|c| !c.pinned && targets.rules.permits(&directory, &c.keys, c.home, node))
     }
 }

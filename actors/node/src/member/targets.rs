@@ -59,9 +59,8 @@ impl Targets {
         let directory = self.runtime.directory().read();
         let placement = directory.group(group);
         let contexts = placement.into_iter().flat_map(|p| &p.contexts).filter_map(|c| directory.context(*c));
-        let (home, aes) = contexts.fold((None, 0), |(home, aes), c| {
-            (home.or(Some(c.home)), aes + u64::from(c.kind == ContextKind::AE))
-        });
+        let (home, aes) = contexts
+            .fold((None, 0), |(home, aes), c| (home.or(Some(c.home)), aes + u64::from(c.kind == ContextKind::AE)));
         let wanted = Wanted {
             primary: placement.map(|p| p.primary.node),
             home,
@@ -104,7 +103,11 @@ impl Targets {
             name: node.name.clone(),
             up: directory.node(id).is_some_and(|n| n.up),
             draining: directory.fact(&drains::fact_of(id)).is_some(),
-            roles: node.roles.iter().filter_map(|r| serde_json::to_value(r).ok()?.as_str().map(str::to_owned)).collect(),
+            roles: node
+                .roles
+                .iter()
+                .filter_map(|r| serde_json::to_value(r).ok()?.as_str().map(str::to_owned))
+                .collect(),
             apis: c.apis.iter().cloned().collect(),
             capabilities: BTreeMap::from([
                 ("cpu_cores".to_owned(), f64::from(c.cpu_cores)),
