@@ -253,6 +253,17 @@ impl Host {
     }
 }
 
+/// An error with its causes: "disk" alone tells an operator nothing.
+fn with_causes(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        text = format!("{text}: {e}");
+        cause = e.source();
+    }
+    text
+}
+
 async fn open_store(
     data_dir: &std::path::Path,
     node: NodeId,
@@ -271,13 +282,13 @@ async fn open_store(
     };
     let opened = tokio::task::spawn_blocking(move || {
         let (store, recovery) =
-            Store::open(RealDisk::shared(), &dir, node, generation, options).map_err(|e| e.to_string())?;
-        let known = store.meta().get(STORE_ID).map_err(|e| e.to_string())?;
+            Store::open(RealDisk::shared(), &dir, node, generation, options).map_err(with_causes)?;
+        let known = store.meta().get(STORE_ID).map_err(with_causes)?;
         let id = match known.and_then(|b| Some(u64::from_le_bytes(b[..].try_into().ok()?))) {
             Some(id) => id,
             None => {
                 let id = RandomState::new().hash_one((node.0, std::process::id()));
-                store.meta().put(STORE_ID, &id.to_le_bytes()).map_err(|e| e.to_string())?;
+                store.meta().put(STORE_ID, &id.to_le_bytes()).map_err(with_causes)?;
                 id
             }
         };

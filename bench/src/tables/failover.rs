@@ -61,23 +61,32 @@ async fn run(plan: &Plan) -> anyhow::Result<Report> {
     let lease = nodes.lease();
     let mut device = Device::new(&nodes, Client::Library, INSTANCES, "edge1").await?;
     let mut gaps = vec![Vec::new(); Victim::ALL.len()];
+    let mut silent = Vec::new();
     for death in 0..deaths {
         for (victim, gaps) in Victim::ALL.into_iter().zip(&mut gaps) {
             eprintln!("  death {} of {deaths}: {}", death + 1, victim.name());
-            gaps.push(one_death(&mut nodes, &mut device, victim).await?);
+            match one_death(&mut nodes, &mut device, victim).await? {
+                Ok(gap) => gaps.push(gap),
+                Err(why) => {
+                    gaps.push(AFTER);
+                    silent.push(format!("{}, death {}: {why}", victim.name(), death + 1));
+                }
+            }
         }
     }
     nodes.stop().await;
     let rows = Victim::ALL.into_iter().zip(gaps).map(|(victim, gaps)| row(victim, lease, &gaps)).collect();
-    let notes = vec![
+    let mut notes = vec![
         format!("{deaths} deaths per row; figures are medians in ms, with the lease beside; {INSTANCES} instances"),
         "the node is started again after each death, and the next one waits until the group is complete".into(),
     ];
+    notes.extend(silent);
     Ok(Report { table: TABLE.name, about: TABLE.about, beside: "lease", rows, notes, ..Report::default() })
 }
 
-/// Brings the group to where the victim plays its part, kills it, starts it again. Milliseconds.
-async fn one_death(nodes: &mut Nodes, device: &mut Device, victim: Victim) -> anyhow::Result<Duration> {
+/// Brings the group to where the victim plays its part, kills it, starts it again. The gap; or in words that the device was
+/// not acknowledged any more while it was watched, which is a finding and must not end the table.
+async fn one_death(nodes: &mut Nodes, device: &mut Device, victim: Victim) -> anyhow::Result<Result<Duration, String>> {
     let leader = nodes.leader().await?;
     let now = nodes.placed(&device.ae_id, |p| p.in_sync.len() >= 2 && p.primary.is_some()).await?;
     let primary = now.primary.unwrap_or_default();
@@ -119,9 +128,13 @@ async fn one_death(nodes: &mut Nodes, device: &mut Device, victim: Victim) -> an
     let (written, dead) = tokio::join!(writing, killing);
     dead?;
     let (events, from) = written?;
-    let gap = gap_through(acknowledgements(&events), from, clock()).context("no acknowledgement after the death")?;
+    let gap = gap_through(acknowledgements(&events), from, clock()).map(Duration::from_micros).ok_or_else(|| {
+        let last = events.last().map(|e| format!("{:?}, HTTP status {}, {} attempts", e.outcome, e.status, e.attempts));
+        let last = last.unwrap_or_else(|| "none".into());
+        format!("no acknowledgement within {} ms (counted as that); the last write: {last}", AFTER.as_millis())
+    });
     nodes.restart(&dies).await?;
-    Ok(Duration::from_micros(gap))
+    Ok(gap)
 }
 
 fn row(victim: Victim, lease: Duration, gaps: &[Duration]) -> Row {

@@ -398,9 +398,8 @@ impl Runtime {
         let live: BTreeSet<Member> = {
             let directory = self.inner.parts.directory.read();
             let hosting = self.actors().map(|a| &a.hosting);
-            let may = |m: &Member| {
-                spec.pinned || hosting.is_none_or(|h| h.permits(&directory, &spec.keys, me.node, m.node))
-            };
+            let may =
+                |m: &Member| spec.pinned || hosting.is_none_or(|h| h.permits(&directory, &spec.keys, me.node, m.node));
             directory.live().filter(may).collect()
         };
         let mut set = BTreeSet::from([me]);

@@ -32,11 +32,11 @@ use parking_lot::Mutex;
 use ractor::{ActorId, ActorRef};
 use tokio::sync::Semaphore;
 
+pub use self::body::{GroupView, MoveRecord};
 use self::clock::Clock;
 use self::gate::GroupGate;
 use self::group::GroupMsg;
 use self::group::actor::GroupsMsg;
-pub use self::body::{GroupView, MoveRecord};
 pub use self::moves::{MOVED, MoveError};
 use crate::audit::Audit;
 use crate::directory::DirectoryHandle;
@@ -288,9 +288,10 @@ impl Runtime {
         let permitted = |node: NodeId| {
             let Some((p, actors)) = group.zip(self.actors()) else { return true };
             p.primary.node == node
-                || p.contexts.iter().filter_map(|c| directory.context(*c)).all(|c| {
-                    c.pinned || actors.hosting.permits(directory, &c.keys, c.home, node)
-                })
+                || p.contexts
+                    .iter()
+                    .filter_map(|c| directory.context(*c))
+                    .all(|c| c.pinned || actors.hosting.permits(directory, &c.keys, c.home, node))
         };
         let up = directory.nodes().filter(|(id, n)| n.up && permitted(*id));
         Live::new(up.map(|(_, n)| (n.member, n.store)))

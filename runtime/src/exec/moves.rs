@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
 use super::body::{GroupView, MoveBody, MoveRecord, MoveReply, MoveTimes};
-use super::{Incoming, Runtime};
 use super::group::GroupMsg;
 use super::net::lane_of;
+use super::{Incoming, Runtime};
 use crate::transport::{Lane, Message};
 
 /// The target's answer to "would you take it?".
@@ -132,8 +132,7 @@ impl Runtime {
                 let Some(actors) = self.actors() else {
                     return refused(MoveError::new("starting", "the node is starting"));
                 };
-                let incoming =
-                    Incoming { group, contexts: &contexts, history_bytes, reason: &reason, reserve };
+                let incoming = Incoming { group, contexts: &contexts, history_bytes, reason: &reason, reserve };
                 match actors.hosting.admit(&incoming) {
                     Ok(()) => MoveReply::Admitted,
                     Err((code, reason)) => MoveReply::Refused { code, reason },

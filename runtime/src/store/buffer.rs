@@ -392,15 +392,18 @@ mod tests {
         assert_eq!(put(&buffer, 2, 99), Some(Err(BufferError::Full)));
         assert_eq!(drain(&buffer, 1).len() as u64, taken);
         put(&buffer, 2, 99).unwrap().unwrap();
-        assert_eq!(buffer.fill(), BufferFill {
-            waiting: 1,
-            bytes: cost(&op(99)),
-            bytes_max: 1_000,
-            accepted: taken + 1,
-            overflowed: 2,
-            appended: taken,
-            refused: 0,
-        });
+        assert_eq!(
+            buffer.fill(),
+            BufferFill {
+                waiting: 1,
+                bytes: cost(&op(99)),
+                bytes_max: 1_000,
+                accepted: taken + 1,
+                overflowed: 2,
+                appended: taken,
+                refused: 0,
+            }
+        );
     }
 
     #[test]

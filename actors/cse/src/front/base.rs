@@ -43,7 +43,8 @@ impl Inner {
         let base = Key::global(format!("base:{}", self.me.base_name));
         // Two CSEBases may have one name; then only the first is found by it alone.
         for keys in [vec![csi.clone(), base_key(node), base], vec![csi, base_key(node)]] {
-            let new = NewContext { kind: ContextKind::CSE_BASE, keys, bundle: None, first: first.clone(), pinned: true };
+            let new =
+                NewContext { kind: ContextKind::CSE_BASE, keys, bundle: None, first: first.clone(), pinned: true };
             match self.contexts.create(new, self.internal_call()).await {
                 Ok(_) => return Ok(()),
                 Err(CreateError::KeyTaken { key, .. }) if key.name.starts_with("base:") => {}

@@ -96,7 +96,6 @@ impl Inner {
 /// has one for this, else that the verification failed.
 fn not_verified(target: &str, refusal: &Refusal) -> Refusal {
     let own = [Rsc::SUBSCRIPTION_CREATOR_HAS_NO_PRIVILEGE, Rsc::SUBSCRIPTION_HOST_HAS_NO_PRIVILEGE];
-    let rsc =
-        if own.contains(&refusal.rsc) { refusal.rsc } else { Rsc::SUBSCRIPTION_VERIFICATION_INITIATION_FAILED };
+    let rsc = if own.contains(&refusal.rsc) { refusal.rsc } else { Rsc::SUBSCRIPTION_VERIFICATION_INITIATION_FAILED };
     Refusal::new(rsc, format!("{target} did not agree: {}", refusal.debug))
 }

@@ -188,15 +188,7 @@ impl MemoryCluster {
         if let Some(bundle) = &new.bundle {
             directory.bundles.insert(bundle.clone(), group);
         }
-        let place = Place {
-            context,
-            kind: new.kind,
-            group,
-            home: node,
-            primary: node,
-            epoch: Epoch(1),
-            alias: false,
-        };
+        let place = Place { context, kind: new.kind, group, home: node, primary: node, epoch: Epoch(1), alias: false };
         for key in &new.keys {
             directory.keys.insert(key.clone(), Holder { context, alias: false });
         }

@@ -159,7 +159,8 @@ async fn bytes_under_way_are_bounded() {
     slow.write_all(b"POST /cse-a/one/data HTTP/1.1\r\nHost: x\r\nContent-Type: application/json;ty=4\r\nContent-Length: 7000\r\n\r\n{").await.unwrap();
     // One that never fits beside the slow one, and is refused for its content where it gets in: nothing is stored.
     let body = format!(r#"{{"m2m:cin":{{"nonsense":"{}"}}}}"#, "x".repeat(6000));
-    let call = || http.call("POST", "/cse-a/one/data", "Cone", "Content-Type: application/json;ty=4\r\n", body.as_bytes());
+    let call =
+        || http.call("POST", "/cse-a/one/data", "Cone", "Content-Type: application/json;ty=4\r\n", body.as_bytes());
     // The slow one's head is read some moment after it was sent.
     let answer = answered(async || Some(call().await).filter(|a| a.status == 503)).await;
     assert!(answer.header("x-onemec-retry-ms").is_some());

@@ -77,8 +77,9 @@ impl Receiver {
                             seen.lock().push((rqi, body));
                         }
                         let status = if rsc == 2000 { "200 OK" } else { "403 Forbidden" };
-                        let answer =
-                            format!("HTTP/1.1 {status}\r\nX-M2M-RSC: {rsc}\r\nX-M2M-RI: x\r\nContent-Length: 0\r\n\r\n");
+                        let answer = format!(
+                            "HTTP/1.1 {status}\r\nX-M2M-RSC: {rsc}\r\nX-M2M-RI: x\r\nContent-Length: 0\r\n\r\n"
+                        );
                         stream.write_all(answer.as_bytes()).await.unwrap();
                     }
                 });

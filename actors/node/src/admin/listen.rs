@@ -96,7 +96,9 @@ async fn whole_body(request: Request, next: Next) -> Response {
     };
     match tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, BODY_BYTES_MAX)).await {
         Ok(Ok(body)) => next.run(Request::from_parts(head, Body::from(body))).await,
-        Ok(Err(e)) if std::error::Error::source(&e).is_some_and(|s| s.is::<LengthLimitError>()) => refused(413, "admin-bad-body", "the body is too long"),
+        Ok(Err(e)) if std::error::Error::source(&e).is_some_and(|s| s.is::<LengthLimitError>()) => {
+            refused(413, "admin-bad-body", "the body is too long")
+        }
         Ok(Err(_)) => refused(400, "admin-bad-body", "the body was cut off"),
         Err(_) => refused(408, "admin-bad-body", "the body did not come in time"),
     }

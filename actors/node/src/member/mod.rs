@@ -34,17 +34,17 @@ use onemec_wire::NodeId;
 
 use crate::admin;
 use crate::node::{AUDIT_FILE, Member, NodeError};
-use crate::steering::takeover::{SERVICE_ADDRESS, Takeover};
 use crate::steering::dns::{self, DnsOptions, DnsServer, Zone};
+use crate::steering::takeover::{SERVICE_ADDRESS, Takeover};
 use crate::topology::{Auth, Durability, Node, Role, Topology};
 use backend::Backend;
 use journal::Journal;
 use mover::Mover;
 use network::Network;
 use residency::Rules;
+pub(crate) use steward::AE_KEY;
 use steward::Steward;
 use targets::Targets;
-pub(crate) use steward::AE_KEY;
 
 /// Time for a node's first steps as a CSE, which need the other voters.
 const BASE_MAX: Duration = Duration::from_secs(60);
@@ -125,7 +125,9 @@ async fn serve(
         index: index.clone(),
         sender: Sender::new(SendOptions::default()),
         mobility: Some(Arc::new(glue::Attach { mover: mover.clone(), journal: journal.clone() })),
-        tokens: Some(Arc::new(glue::HandoverTokens::new(runtime.clone(), topology.timing.token_ms, journal.clone()).await)),
+        tokens: Some(Arc::new(
+            glue::HandoverTokens::new(runtime.clone(), topology.timing.token_ms, journal.clone()).await,
+        )),
         // The topology has no key for it yet: what a cut-off node would buffer is answered 503.
         buffer: None,
     });

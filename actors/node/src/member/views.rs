@@ -15,7 +15,8 @@ use super::steward::AE_KEY;
 use super::targets::age_ms;
 use crate::admin::server::{AdminError, Answer};
 use crate::admin::types::{
-    Ae, AePage, Alarm, Candidate, Candidates, CapabilityFile, Directory, Excluded, Member, Placement, Status, Supervised,
+    Ae, AePage, Alarm, Candidate, Candidates, CapabilityFile, Directory, Excluded, Member, Placement, Status,
+    Supervised,
 };
 
 const NAME_KEY: &str = "rn:";

@@ -15,9 +15,9 @@ use bytes::Bytes;
 use onemec_wire::codec::{self, Decode, Encode};
 use onemec_wire::{ContextId, GroupId, Record, RecordKind, Seq};
 
+use self::adopted::Adopted;
 pub use self::head::OpHead;
 pub use self::outbox::Lane;
-use self::adopted::Adopted;
 use self::outbox::Outbox;
 pub use self::regroup::JoinState;
 use self::repeat::Repeats;
@@ -94,8 +94,11 @@ struct Snapshot {
     outbox: Outbox,
     ended: BTreeSet<ContextId>,
     /// Context, where it joined, and where its adopted records lie.
-    adopted: Vec<(ContextId, Seq, Vec<(Seq, Seq)>)>,
+    adopted: Vec<(ContextId, Seq, Places)>,
 }
+
+/// Places of records in a giving group's log and in the taking group's own.
+type Places = Vec<(Seq, Seq)>;
 
 const SNAPSHOT_VERSION: u16 = 2;
 

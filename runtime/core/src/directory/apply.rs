@@ -56,7 +56,9 @@ impl Directory {
             Command::Abort { base } => {
                 self.change(*base, out)?;
             }
-            Command::Regroup { into, from, sealed, contexts } => self.regroup((*into, *from), *sealed, contexts, out)?,
+            Command::Regroup { into, from, sealed, contexts } => {
+                self.regroup((*into, *from), *sealed, contexts, out)?
+            }
             Command::SetBundle { context, bundle } => self.set_bundle(*context, bundle.clone(), out)?,
             Command::CreateEmpty { nonce, primary, durability, replicas_wanted, begin } => {
                 let (durability, wanted) = (*durability, *replicas_wanted);

@@ -323,8 +323,8 @@ impl Replica {
             && decided
             && matches!(m.state, MoveState::Transferring { .. } | MoveState::Sealed | MoveState::Aborting)
         {
-            let gave = m.order.goal == Goal::Seal
-                && old.is_some_and(|o| o.contexts.iter().any(|c| !new.contexts.contains(c)));
+            let gave =
+                m.order.goal == Goal::Seal && old.is_some_and(|o| o.contexts.iter().any(|c| !new.contexts.contains(c)));
             self.end_move(if gave { Ok(()) } else { Err(m.failure) }, out);
         }
     }

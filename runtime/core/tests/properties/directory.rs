@@ -87,9 +87,9 @@ impl Maker<'_> {
             11 => Command::Force { base, primary },
             12 => match self.group(dir) {
                 Some((other, q)) => {
-                        let contexts = q.contexts.iter().copied().take(1 + (self.byte() % 2) as usize).collect();
-                        Command::Regroup { into: base, from: q.base(other), sealed: Seq(9), contexts }
-                    }
+                    let contexts = q.contexts.iter().copied().take(1 + (self.byte() % 2) as usize).collect();
+                    Command::Regroup { into: base, from: q.base(other), sealed: Seq(9), contexts }
+                }
                 None => Command::Abort { base },
             },
             _ => Command::Abort { base },
