@@ -74,18 +74,24 @@ struct Cutter {
 }
 
 impl Cutter {
+    /// How long the message that has begun is, as far as its length is here; `None` between messages.
+    fn wanted(&self) -> Option<usize> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        Some(LEN_BYTES + self.rest.first_chunk::<LEN_BYTES>().map_or(0, |len| u32::from_le_bytes(*len) as usize))
+    }
+
     fn push(&mut self, mut piece: Bytes, mut message: impl FnMut(&[u8])) {
-        while !self.rest.is_empty() && !piece.is_empty() {
-            // A message that began in an earlier piece: byte by byte is enough for what straddles.
-            let wanted = match self.rest.first_chunk::<LEN_BYTES>() {
-                Some(len) => LEN_BYTES + u32::from_le_bytes(*len) as usize,
-                None => LEN_BYTES,
-            };
+        // A message that began in an earlier piece: first its length, then the rest of it.
+        while let Some(wanted) = self.wanted() {
             let take = (wanted - self.rest.len()).min(piece.len());
             self.rest.extend_from_slice(&piece.split_to(take));
-            if self.rest.len() == wanted && wanted > LEN_BYTES {
+            if self.rest.len() >= LEN_BYTES && self.wanted() == Some(self.rest.len()) {
                 message(&self.rest[LEN_BYTES..]);
                 self.rest.clear();
+            } else if take == 0 {
+                return;
             }
         }
         let mut open = piece.as_ref();
