@@ -41,7 +41,7 @@ fn better_by_the_hysteresis_for_the_trigger_time() {
 
 #[test]
 fn a_signal_that_flickers_moves_nothing() {
-    let flicker = |now: u64| if now / 500 % 2 == 0 { (-90.0, -80.0) } else { (-80.0, -90.0) };
+    let flicker = |now: u64| if (now / 500).is_multiple_of(2) { (-90.0, -80.0) } else { (-80.0, -90.0) };
     assert_eq!(run(&mut LinkWatch::default(), 0, 20_000, flicker), []);
 }
 
