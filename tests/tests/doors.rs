@@ -209,7 +209,6 @@ async fn first_words(stream: &mut TcpStream) -> String {
 /// As many silent connections as the door takes: who was there goes on, one more is told 503, and when they are gone
 /// there is room again, and nothing is left of them.
 #[tokio::test]
-#[ignore = "fails: open defect of issue 2, see docs/coverage.md"]
 async fn idle_connections_are_bounded_and_those_that_exist_go_on() {
     const MAX: u32 = 1000;
     let mut cluster = Cluster::start_with(|t| t.limits.connections_max = MAX).await;

@@ -171,6 +171,8 @@ pub enum ReadOp {
     Group(Box<Read>, u8),
     /// A discovery in this context alone; `true`: its root is a candidate, too.
     Discover(Box<Read>, bool),
+    /// Points of access of the remoteCSE below this CSEBase that leads to a CSE-ID.
+    Route(String),
 }
 
 /// Facts from outside a context.
@@ -267,6 +269,8 @@ pub struct ResourceFacts {
     pub members: Vec<String>,
     /// `csi` of a CSE.
     pub csi: Option<String>,
+    /// `cst` of a CSE.
+    pub cst: Option<u8>,
 }
 
 /// A group to fan out to.

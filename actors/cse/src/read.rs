@@ -23,9 +23,7 @@ pub fn retrieve(view: &View<'_>, read: &Read, asker: &Asker<'_>) -> Result<(Repl
     let found = locate(view.tree, &read.target)?;
     asker.may(view.tree, found, Operation::Retrieve.into(), None).required()?;
     let handle = view.handle(found).ok_or_else(not_found)?;
-    if let Found::Instance(container, _) = found
-        && view.tree.node(container).is_some_and(|n| n.flag(AttrId::DISR))
-    {
+    if handle.is_disabled() {
         return Err(Refusal::new(Rsc::OPERATION_NOT_ALLOWED, "retrieval is disabled (disr)").into());
     }
     if let Some(filter) = &filter {
@@ -147,6 +145,7 @@ pub fn facts(view: &View<'_>, target: &Target) -> Option<ResourceFacts> {
         reachable: handle.get(AttrId::RR).and_then(|v| v.as_bool()).unwrap_or(handle.ty() == Ty::CSE_BASE),
         members: texts(AttrId::MID),
         csi: handle.get(AttrId::CSI).and_then(|v| v.as_str().map(str::to_owned)),
+        cst: handle.get(AttrId::CST).and_then(|v| v.as_u64()).and_then(|n| u8::try_from(n).ok()),
     })
 }
 
@@ -162,6 +161,9 @@ fn locate(tree: &Tree, target: &Target) -> Result<Found, Refusal> {
 }
 
 fn visible(asker: &Asker<'_>, handle: &Handle<'_>, operation: Operations, needs: &RefCell<Needs>) -> bool {
+    if handle.is_disabled() {
+        return false;
+    }
     match asker.may(handle.tree(), handle.found(), operation, None) {
         Access::Granted => true,
         Access::Denied => false,

@@ -92,6 +92,11 @@ impl<'a> Handle<'a> {
         }
     }
 
+    /// A contentInstance whose container says `disr`: it is not shown, whichever way it is asked for (TS-0001 9.6.6).
+    pub fn is_disabled(&self) -> bool {
+        self.instance.is_some() && self.node.flag(AttrId::DISR)
+    }
+
     /// Its `rn`.
     pub fn name(&self) -> Cow<'a, str> {
         match self.instance {

@@ -4,7 +4,7 @@ mod media;
 mod request;
 mod response;
 
-pub use request::{request_from_http, request_to_http};
+pub use request::{METHODS, request_from_http, request_to_http};
 pub use response::{response_from_http, response_to_http};
 
 use http::header::HeaderName;

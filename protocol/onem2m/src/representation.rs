@@ -41,6 +41,7 @@ pub fn create(ty: Ty, body: &Bytes) -> Result<Representation, Refusal> {
         if row.create == Optionality::NotPresent {
             return Err(bad(name, "must not be given in CREATE"));
         }
+        supported(row)?;
         attributes.set(row.id, convert(row, text, value).map_err(|why| bad(name, &why))?);
     }
     if let Some(row) = rows.iter().find(|r| r.create == Optionality::Mandatory && !attributes.has(r.id)) {
@@ -76,9 +77,23 @@ pub fn update(ty: Ty, body: &Bytes) -> Result<Attributes, Refusal> {
             changes.set(row.id, Value::Null);
             continue;
         }
+        supported(row)?;
         changes.set(row.id, convert(row, text, value).map_err(|why| bad(name, &why))?);
     }
     Ok(changes)
+}
+
+/// Attributes that ask the CSE to do what it does not do, for every type that has them: announcement, dynamic and
+/// distributed authorisation.
+const UNSUPPORTED: [AttrId; 7] =
+    [AttrId::AT, AttrId::AA, AttrId::AST, AttrId::DACI, AttrId::ADRI, AttrId::APRI, AttrId::AIRI];
+
+/// A known attribute that nothing would come of is refused with NOT_IMPLEMENTED (TS-0004 7.3.3.3, 7.3.3.4).
+fn supported(row: &Attribute) -> Result<(), Refusal> {
+    if UNSUPPORTED.contains(&row.id) {
+        return Err(Refusal::not_implemented(format!("{}: is not supported", row.id.short())));
+    }
+    Ok(())
 }
 
 fn bad(name: &str, why: &str) -> Refusal {

@@ -80,9 +80,10 @@ impl Inner {
         let there = self.find(Key::global(format!("csi:{registrar}"))).await?.ok_or_else(unknown)?;
         let here = self.find(base_key(self.contexts.node())).await?.ok_or_else(unknown)?;
         let peer = self.peer(there.home).await?;
-        self.put_remote_cse(&there, &self.me, self.options.cse_type, &self.options.poa, &peer.identity).await?;
+        self.put_remote_cse(&there, &self.me, Some(self.options.cse_type), &self.options.poa, &peer.identity).await?;
         // The registrar of an MN-CSE is an IN-CSE or another MN-CSE; its CSEBase tells.
-        self.put_remote_cse(&here, &peer.identity, 1, &peer.poa, &self.me).await
+        let facts = self.facts_at(&there, Target::root(), &self.internal_call()).await.ok_or_else(unknown)?;
+        self.put_remote_cse(&here, &peer.identity, facts.cst, &peer.poa, &self.me).await
     }
 
     /// Creates or updates the remoteCSE of `cse` below a CSEBase.
@@ -90,15 +91,18 @@ impl Inner {
         &self,
         base: &onemec_core::context::Place,
         cse: &onemec_onem2m::CseIdentity,
-        cse_type: u8,
+        cse_type: Option<u8>,
         poa: &[String],
         host: &onemec_onem2m::CseIdentity,
     ) -> Result<(), Trouble> {
         let name = format!("csr-{}", cse.cse_id.trim_start_matches('/'));
-        let content = json!({ "m2m:csr": {
-            "rn": name, "csi": &*cse.cse_id, "cst": cse_type, "cb": format!("{}/{}", cse.cse_id, cse.base_name),
+        let mut content = json!({ "m2m:csr": {
+            "rn": name, "csi": &*cse.cse_id, "cb": format!("{}/{}", cse.cse_id, cse.base_name),
             "poa": poa, "rr": true, "srv": RELEASES,
         }});
+        if let Some(cse_type) = cse_type {
+            content["m2m:csr"]["cst"] = cse_type.into();
+        }
         let create = self.own_write(Action::Create(Ty::REMOTE_CSE.0), Target::root(), host);
         match self.write(base, create, content.to_string().into(), &self.internal_call()).await {
             Ok(_) => Ok(()),

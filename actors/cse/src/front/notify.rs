@@ -1,7 +1,7 @@
 //! Requests that go to other entities: NOTIFY to an AE of ours, verification requests, forwarding to foreign CSEs.
 
 use bytes::Bytes;
-use onemec_core::context::{ContextKind, Key, Place};
+use onemec_core::context::{ContextKind, Place};
 use onemec_onem2m::access::Operations;
 use onemec_onem2m::notification::Notification;
 use onemec_onem2m::{AttrId, CseIdentity, Operation, Refusal, Request, Response, Rsc, Ty};
@@ -10,8 +10,8 @@ use super::exec::Trouble;
 use super::locate::base_key;
 use super::{Handled, Inner, Job};
 use crate::access::{Access, Asker};
-use crate::op::Facts;
-use crate::tree::Target;
+use crate::op::{Facts, ReadOp, Reply};
+use crate::tree::{Node, Target, Tree};
 
 impl Inner {
     /// NOTIFY to an AE: handed on to its points of access (TS-0004 7.5.1.2.2). Anything else takes no notifications.
@@ -90,22 +90,38 @@ impl Inner {
         Ok(Handled::from(Response { rqi: job.request.rqi.clone(), ..response }))
     }
 
+    /// Its points of access, as the nearest CSE of the cluster that knows it has them.
     async fn foreign_poa(&self, cse_id: &str) -> Result<Vec<String>, Trouble> {
-        let not_found = || Refusal::new(Rsc::NOT_FOUND, format!("there is no way to {cse_id}"));
-        let base = self.contexts.by_key(&base_key(self.contexts.node())).ok_or_else(not_found)?;
-        let served = self.index.open(base.context).ok_or_else(not_found)?;
-        let tree = served.tree.read();
-        let poa = tree
-            .nodes()
-            .filter(|n| n.ty == Ty::REMOTE_CSE)
-            .find(|n| n.text(AttrId::CSI) == Some(cse_id) || n.texts(AttrId::DCSE).any(|d| d == cse_id))
-            // Registered CSEs of this very cluster are found in the directory, not here.
-            .filter(|n| {
-                let csi = n.text(AttrId::CSI).unwrap_or_default();
-                self.contexts.by_key(&Key::global(format!("csi:{csi}"))).is_none()
-            })
-            .and_then(|n| n.attributes.get(AttrId::POA))
-            .map(|poa| poa.strings().map(str::to_owned).collect::<Vec<_>>());
-        poa.filter(|p| !p.is_empty()).ok_or_else(|| not_found().into())
+        if let Some(poa) = self.remote_cse(cse_id, points_of_access).filter(|p| !p.is_empty()) {
+            return Ok(poa);
+        }
+        // The tree rule (TS-0004 7.3.2.6) leads to the registrar and down again: all of that way lies in this cluster.
+        let (call, question) = (self.internal_call(), ReadOp::Route(cse_id.to_owned()));
+        let bases: Vec<Place> = self.peers.iter().filter_map(|p| self.contexts.by_key(&base_key(*p.key()))).collect();
+        let asked = bases.iter().map(async |base| match self.read_there(base, &question, &call).await {
+            Ok((Reply::Facts(Some(facts)), _)) if !facts.poa.is_empty() => Some(facts.poa),
+            _ => None,
+        });
+        let known = futures_util::future::join_all(asked).await.into_iter().flatten().next();
+        known.ok_or_else(|| Refusal::new(Rsc::NOT_FOUND, format!("there is no way to {cse_id}")).into())
     }
+
+    /// Looks at the remoteCSE below our CSEBase that stands for a CSE: its own, or the one behind which it is.
+    pub(super) fn remote_cse<T>(&self, cse_id: &str, look: impl FnOnce(&Node) -> T) -> Option<T> {
+        let base = self.contexts.by_key(&base_key(self.contexts.node()))?;
+        let served = self.index.open(base.context)?;
+        let tree = served.tree.read();
+        remote_cse_in(&tree, cse_id).map(look)
+    }
+}
+
+/// The remoteCSE in a CSEBase's tree that leads to a CSE.
+pub(super) fn remote_cse_in<'t>(tree: &'t Tree, cse_id: &str) -> Option<&'t Node> {
+    tree.nodes()
+        .filter(|n| n.ty == Ty::REMOTE_CSE)
+        .find(|n| n.text(AttrId::CSI) == Some(cse_id) || n.texts(AttrId::DCSE).any(|d| d == cse_id))
+}
+
+fn points_of_access(remote_cse: &Node) -> Vec<String> {
+    remote_cse.texts(AttrId::POA).map(str::to_owned).collect()
 }

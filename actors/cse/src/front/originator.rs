@@ -2,7 +2,7 @@
 
 use onemec_core::context::{Key, Place};
 use onemec_onem2m::id::EntityId;
-use onemec_onem2m::{Refusal, Request, Rsc};
+use onemec_onem2m::{Operation, Refusal, Request, Rsc, Ty};
 
 use super::{AuthMode, Caller, Inner, Proof};
 use crate::op::Who;
@@ -31,6 +31,10 @@ impl Inner {
             return Ok(Originator { who, place: None });
         }
         let place = match EntityId::parse(&who.id) {
+            // Forwarded by the CSE where it is registered: what it may do here is said by policies alone.
+            Some(EntityId::AeC { cse: Some(cse), .. }) if self.is_foreign(cse) && self.knows(cse) => {
+                return Ok(Originator { who, place: None });
+            }
             Some(EntityId::AeC { cse, stem }) => {
                 let node = match cse {
                     Some(cse) if *cse != *self.me.cse_id => {
@@ -42,14 +46,7 @@ impl Inner {
             }
             Some(EntityId::AeS { stem }) => self.contexts.by_key(&Key::global(format!("aei:{stem}"))),
             Some(EntityId::Cse(csi)) => {
-                // Nobody speaks for a CSE without a credential; our own CSEs do not come through this door.
-                if !matches!(caller.proof, Some(Proof::Cse(_))) && caller.auth != AuthMode::None {
-                    return Err(Refusal::new(Rsc::SECURITY_ASSOCIATION_REQUIRED, "a CSE needs a credential"));
-                }
-                if csi == &*self.me.cse_id {
-                    return Err(Refusal::new(Rsc::ORIGINATOR_NOT_AUTHENTICATED, "this is the CSE's own identifier"));
-                }
-                who.registered = true;
+                who.registered = self.check_cse(csi, request, caller)?;
                 return Ok(Originator { who, place: None });
             }
             Some(EntityId::Absolute { .. }) => return Ok(Originator { who, place: None }),
@@ -73,7 +70,37 @@ impl Inner {
         Ok(Originator { who, place: Some(place) })
     }
 
-    /// The originator must be the one that the client's credential names.
+    /// A CSE as originator: whether it is registered here; one that is not may do nothing but register. Where the listener
+    /// asks for credentials it has one; where it takes clients at their word it does so for the CSEs of others only: those
+    /// of this cluster do not come through this door.
+    fn check_cse(&self, csi: &str, request: &Request, caller: &Caller) -> Result<bool, Refusal> {
+        if *csi == *self.me.cse_id {
+            return Err(Refusal::new(Rsc::ORIGINATOR_NOT_AUTHENTICATED, "this is the CSE's own identifier"));
+        }
+        let proved = matches!(caller.proof, Some(Proof::Cse(_)));
+        if !proved && (caller.auth != AuthMode::None || !self.is_foreign(csi)) {
+            return Err(Refusal::new(Rsc::SECURITY_ASSOCIATION_REQUIRED, "a CSE needs a credential"));
+        }
+        let registers = request.op == Operation::Create && request.ty == Some(Ty::REMOTE_CSE);
+        match self.knows(csi) || !self.is_foreign(csi) {
+            false if !registers => {
+                Err(Refusal::new(Rsc::ORIGINATOR_NOT_AUTHENTICATED, format!("{csi} is not registered")))
+            }
+            registered => Ok(registered),
+        }
+    }
+
+    /// A CSE outside the cluster.
+    fn is_foreign(&self, csi: &str) -> bool {
+        self.contexts.by_key(&Key::global(format!("csi:{csi}"))).is_none()
+    }
+
+    /// A CSE that is registered here, or behind one that is.
+    fn knows(&self, csi: &str) -> bool {
+        self.remote_cse(csi, |_| ()).is_some()
+    }
+
+    /// The originator must be the one that the client's credential names, or registered with the CSE that it names.
     pub(super) fn check_proof(&self, fr: &str, caller: &Caller) -> Result<(), Refusal> {
         match (&caller.proof, caller.auth) {
             (None, AuthMode::Required) => {
@@ -81,6 +108,7 @@ impl Inner {
             }
             (None, _) => Ok(()),
             (Some(proof), _) if self.me.normal_id(proof.id()) == self.me.normal_id(fr) => Ok(()),
+            (Some(Proof::Cse(csi)), _) if fr.strip_prefix(&**csi).is_some_and(|rest| rest.starts_with('/')) => Ok(()),
             (Some(proof), _) => Err(Refusal::new(
                 Rsc::ORIGINATOR_NOT_AUTHENTICATED,
                 format!("the credential is for {}, not for {fr}", proof.id()),

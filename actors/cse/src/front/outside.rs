@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use onemec_core::context::{Answer, BoxFuture, CallError, Op, ReadHandler};
 use onemec_onem2m::access::Operations;
-use onemec_onem2m::{CseIdentity, Refusal, Response, Rsc};
+use onemec_onem2m::{AttrId, CseIdentity, Refusal, Response, Rsc};
 use onemec_wire::ContextId;
 
 use super::Cse;
 use crate::access::{Asker, Stop};
 use crate::notify::Sender;
-use crate::op::{ReadOp, Reply};
+use crate::op::{ReadOp, Reply, ResourceFacts};
 use crate::view::View;
 
 impl Cse {
@@ -81,6 +81,16 @@ impl Cse {
                 let tree = served.tree.read();
                 let view = View { tree: &tree, history: &*served.history, home: &self.inner.me, below: &[] };
                 Reply::Facts(crate::read::facts(&view, &target)).answer(Bytes::new())
+            }
+            ReadOp::Route(cse_id) => {
+                let tree = served.tree.read();
+                let facts = super::notify::remote_cse_in(&tree, &cse_id).map(|n| ResourceFacts {
+                    rid: tree.rid(n.seq),
+                    ty: n.ty.0,
+                    poa: n.texts(AttrId::POA).map(str::to_owned).collect(),
+                    ..ResourceFacts::default()
+                });
+                Reply::Facts(facts).answer(Bytes::new())
             }
             ReadOp::Group(read, operations) => {
                 let home = read.home.identity();

@@ -101,6 +101,12 @@ impl Inner {
     /// A child of the CSEBase must not have the name of an AE, which lives in a context of its own. Two requests at the
     /// same moment may still get both; the AE's path then wins.
     fn check_names(&self, job: &Job<'_>, place: &Place, target: &Target) -> Result<(), Refusal> {
+        if job.request.op == Operation::Create
+            && job.request.ty == Some(Ty::REMOTE_CSE)
+            && place.home != self.contexts.node()
+        {
+            return Err(Refusal::bad_request("a CSE registers at the CSE that it asks, not through it"));
+        }
         let at_base = place.kind == onemec_core::context::ContextKind::CSE_BASE && target.path.is_empty();
         if job.request.op != Operation::Create || !at_base {
             return Ok(());

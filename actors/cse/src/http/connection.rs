@@ -12,11 +12,9 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::listener::Shared;
-use super::{credential, exchange};
+use super::{credential, exchange, preface};
 use crate::front::Proof;
 
-/// First bytes of HTTP/2 with prior knowledge.
-const HTTP2_PREFACE: &[u8] = b"PRI ";
 /// Streams of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
 /// Smallest read buffer that hyper takes.
@@ -34,7 +32,7 @@ pub(super) async fn run(
     let header = Duration::from_millis(limits.header_ms_max);
     match tls {
         None => {
-            let Ok(Some(http2)) = tokio::time::timeout(header, is_http2(&stream)).await else { return };
+            let Ok(Some((stream, http2))) = tokio::time::timeout(header, preface::begin(stream)).await else { return };
             talk(stream, http2, Client { peer, proof: None }, shared, stopped).await;
         }
         Some(acceptor) => {
@@ -109,21 +107,4 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 /// Also when the listener is gone. The value is not kept: it holds a lock.
 async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|s| *s).await;
-}
-
-/// Looks at the first bytes without taking them; `None` if the client went away.
-async fn is_http2(stream: &TcpStream) -> Option<bool> {
-    let mut first = [0u8; HTTP2_PREFACE.len()];
-    loop {
-        let seen = stream.peek(&mut first).await.ok().filter(|n| *n > 0)?;
-        let (seen, wanted) = (first.get(..seen)?, HTTP2_PREFACE.get(..seen)?);
-        if seen != wanted {
-            return Some(false);
-        }
-        if seen.len() == HTTP2_PREFACE.len() {
-            return Some(true);
-        }
-        // The rest of a preface follows at once; a client that stops here runs into the caller's limit.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

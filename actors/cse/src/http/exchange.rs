@@ -9,7 +9,7 @@ use http::header::{CONTENT_LENGTH, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use onemec_onem2m::http_binding::{request_from_http, response_to_http};
+use onemec_onem2m::http_binding::{METHODS, request_from_http, response_to_http};
 use onemec_onem2m::{Refusal, Response, Rsc};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -39,6 +39,7 @@ struct Early {
     refusal: Refusal,
     retry_ms: Option<u64>,
     close: bool,
+    allow: bool,
 }
 
 pub(super) async fn answer(
@@ -54,6 +55,9 @@ pub(super) async fn answer(
             *http.status_mut() = early.status;
             if let Some(ms) = early.retry_ms {
                 retry(&mut http, ms);
+            }
+            if early.allow {
+                http.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static(METHODS));
             }
             if early.close {
                 http.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
@@ -95,6 +99,11 @@ async fn run(shared: &Shared, client: Client, request: http::Request<Incoming>) 
     };
     match request_from_http(&head, body) {
         Ok(request) => Ok(shared.cse.handle(request, caller).await),
+        // RFC 9110 15.5.6: the answer to an unknown method names those that there are.
+        Err(bad) if bad.refusal.rsc == Rsc::OPERATION_NOT_ALLOWED => Err(Early {
+            allow: true,
+            ..Early::refused(StatusCode::METHOD_NOT_ALLOWED, bad.refusal.rsc, &bad.refusal.debug)
+        }),
         Err(bad) => {
             let rqi = bad.rqi.unwrap_or_default();
             Ok(Handled::from(Response::refusal(rqi, bad.rvi, &bad.refusal)))
@@ -122,6 +131,7 @@ async fn receive(
         refusal: Refusal::new(Rsc::INTERNAL_SERVER_ERROR, "not applied, try again: too many bytes under way"),
         retry_ms: Some(BUSY_RETRY_MS),
         close: true,
+        allow: false,
     })?;
     if is_empty {
         return Ok((permit, Bytes::new()));
@@ -140,7 +150,7 @@ async fn receive(
 
 impl Early {
     fn refused(status: StatusCode, rsc: Rsc, text: &str) -> Self {
-        Self { status, refusal: Refusal::new(rsc, text), retry_ms: None, close: false }
+        Self { status, refusal: Refusal::new(rsc, text), retry_ms: None, close: false, allow: false }
     }
     fn too_large(max: usize) -> Self {
         let text = format!("the body is longer than {max} bytes");

@@ -5,6 +5,7 @@ mod credential;
 mod exchange;
 mod listener;
 mod options;
+mod preface;
 
 pub use listener::{Listener, Running};
 pub use options::{HttpLimits, ListenerOptions};

@@ -43,6 +43,9 @@ pub(super) fn ae(tree: &mut Tree, record: &Record, begin: &BeginAe, history: &dy
     let given = representation.attributes.clone();
     let mut attributes = representation.attributes;
     attributes.remove(AttrId::RN);
+    if let Some(acpi) = attributes.remove(AttrId::ACPI) {
+        attributes.set(AttrId::ACPI, elsewhere_too(&acpi, &begin.home));
+    }
     let asked = attributes.remove(AttrId::ET).and_then(|v| v.as_time());
     let et = expiration(asked, now + LIFETIME_MS, now)?.ms();
     attributes.shrink();
@@ -74,6 +77,15 @@ pub(super) fn ae(tree: &mut Tree, record: &Record, begin: &BeginAe, history: &dy
         None => Vec::new(),
     };
     Ok((Reply::Done { rsc: Rsc::CREATED.0, created: Some(address), next_offset: None }, body))
+}
+
+/// Addresses relative to this CSE, in the form that every CSE understands: the AE may move.
+fn elsewhere_too(acpi: &Value, home: &Home) -> Value {
+    let form = |address: &str| match address {
+        _ if address.starts_with('/') || crate::rid::parse(address).is_some() => address.to_owned(),
+        _ => format!("{}/{address}", home.cse_id),
+    };
+    Value::list(acpi.strings().map(form))
 }
 
 pub(super) fn base(tree: &mut Tree, record: &Record, home: &Home) -> Done {

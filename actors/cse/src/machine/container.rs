@@ -70,6 +70,13 @@ fn evict(tree: &mut Tree, container: Seq, more: u64, more_bytes: u64, outcome: &
     }
 }
 
+/// Applies a new maximum age to the instances that are there: they expire as if it had held when they were created.
+pub(super) fn age(tree: &mut Tree, container: Seq) {
+    let Some(node) = tree.node(container) else { return };
+    let Some(age) = node.number(AttrId::MIA) else { return };
+    tree.cap_ages(container, age.saturating_mul(1000));
+}
+
 /// Removes all instances (`disr` went from true to false).
 pub(super) fn clear(tree: &mut Tree, container: Seq, outcome: &mut Outcome) {
     while let Some(oldest) =

@@ -49,7 +49,7 @@ pub(super) fn plan(tree: &Tree, cx: &Cx<'_>, write: &Write, ty: u16, body: &Byte
     };
     if ty == Ty::REMOTE_CSE {
         // The registration of a CSE has no access control check (TS-0004 7.4.4), but not everybody is a CSE.
-        remote_cse::check_originator(tree, cx, parent)?;
+        remote_cse::check_originator(cx, parent)?;
     } else {
         cx.asker.may(tree, found, Operation::Create.into(), Some(ty)).required()?;
     }
@@ -61,6 +61,10 @@ pub(super) fn plan(tree: &Tree, cx: &Cx<'_>, write: &Write, ty: u16, body: &Byte
     let modified_only = write.rcn == ResultContent::ModifiedAttributes as u8;
     let given = if modified_only { representation.attributes.clone() } else { Attributes::new() };
     let attributes = &mut representation.attributes;
+    if ty == Ty::REMOTE_CSE {
+        // Before its name: a CSE that registers again is told so.
+        remote_cse::check_create(tree, cx, attributes)?;
+    }
     let name = match attributes.remove(AttrId::RN) {
         Some(Value::Str(name)) => Some(name.into_string()),
         _ if ty == Ty::CONTENT_INSTANCE => None,
@@ -88,7 +92,6 @@ pub(super) fn plan(tree: &Tree, cx: &Cx<'_>, write: &Write, ty: u16, body: &Byte
         Ty::CONTAINER => container::check(attributes)?,
         Ty::SUBSCRIPTION => subscription::check_create(tree, cx, write, parent, attributes, name.as_deref())?,
         Ty::GROUP => group::check_create(cx, attributes)?,
-        Ty::REMOTE_CSE => remote_cse::check_create(tree, cx, attributes)?,
         Ty::ACCESS_CONTROL_POLICY => check_policy(attributes)?,
         _ => {}
     }

@@ -45,7 +45,8 @@ pub(super) fn plan(tree: &Tree, cx: &Cx<'_>, write: &Write) -> Result<Plan, Stop
             let format = if write.unstructured { IdFormat::Unstructured } else { IdFormat::Structured };
             let wanted = Wanted { rcn, format, filter: filter.as_ref(), attributes: &[] };
             let mut visible = |h: &crate::view::Handle<'_>| {
-                cx.asker.may(tree, h.found(), Operations::from(Operation::Retrieve), None) == Access::Granted
+                !h.is_disabled()
+                    && cx.asker.may(tree, h.found(), Operations::from(Operation::Retrieve), None) == Access::Granted
             };
             result::retrieved(&view, &handle, &wanted, &mut visible)?.body.unwrap_or_default()
         }

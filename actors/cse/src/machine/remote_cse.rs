@@ -7,18 +7,15 @@ use super::Cx;
 use crate::tree::{Node, Tree};
 
 /// Only a CSE registers a CSE.
-pub(super) fn check_originator(tree: &Tree, cx: &Cx<'_>, parent: &Node) -> Result<(), Refusal> {
-    let _ = tree;
+pub(super) fn check_originator(cx: &Cx<'_>, parent: &Node) -> Result<(), Refusal> {
     if parent.ty != Ty::CSE_BASE {
         return Err(Refusal::new(Rsc::INVALID_CHILD_RESOURCE_TYPE, "a remoteCSE is created below a CSEBase"));
     }
     let who = cx.asker.who;
     match EntityId::parse(&who.id) {
         _ if who.trusted => Ok(()),
-        Some(EntityId::Cse(_)) if who.authenticated => Ok(()),
-        Some(EntityId::Cse(_)) => {
-            Err(Refusal::new(Rsc::SECURITY_ASSOCIATION_REQUIRED, "a CSE registers with a credential of its own"))
-        }
+        // The front door has asked for its credential, if the listener wants one.
+        Some(EntityId::Cse(_)) => Ok(()),
         _ => Err(Refusal::new(Rsc::OPERATION_NOT_ALLOWED, "an AE cannot register a CSE")),
     }
 }

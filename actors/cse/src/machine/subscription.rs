@@ -25,7 +25,9 @@ const CONDITIONS: [&str; 11] = ["crb", "cra", "ms", "us", "sts", "stb", "exb", "
 /// Tags of `enc` that are handled here.
 const HANDLED: [&str; 3] = ["net", "chty", "atr"];
 /// Attributes whose behaviour is not implemented: a client that relies on it must be told.
-const UNSUPPORTED: [AttrId; 5] = [AttrId::BN, AttrId::RL, AttrId::NSP, AttrId::PSN, AttrId::NFU];
+const UNSUPPORTED: [AttrId; 6] = [AttrId::BN, AttrId::RL, AttrId::NSP, AttrId::PSN, AttrId::NFU, AttrId::NEC];
+/// m2m:pendingNotification: only the latest. The other value, all of them in order, is what always happens here.
+const PENDING_LATEST: u64 = 1;
 
 /// What a subscription wants to hear of.
 #[derive(Debug, Clone, Default)]
@@ -188,6 +190,12 @@ fn check_targets(targets: &[&str]) -> Result<(), Refusal> {
 fn check(attributes: &Attributes, parent: Ty) -> Result<(), Refusal> {
     if let Some(id) = UNSUPPORTED.into_iter().find(|id| attributes.has(*id)) {
         return Err(Refusal::not_implemented(format!("{} is not supported", id.short())));
+    }
+    if attributes.get(AttrId::LN).and_then(Value::as_bool) == Some(true) {
+        return Err(Refusal::not_implemented("ln: true is not supported"));
+    }
+    if attributes.get(AttrId::PN).and_then(Value::as_u64) == Some(PENDING_LATEST) {
+        return Err(Refusal::not_implemented("pn: 1 is not supported, 2 is"));
     }
     if attributes.get(AttrId::EXC).and_then(Value::as_int).is_some_and(|n| n < 1) {
         return Err(Refusal::bad_request("exc must be positive"));

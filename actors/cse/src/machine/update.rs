@@ -87,6 +87,9 @@ pub(super) fn execute(tree: &mut Tree, cx: &Cx<'_>, write: &Write, plan: Plan, o
         container::clear(tree, seq, outcome);
     }
     container::shrink(tree, seq, outcome);
+    if changes.has(AttrId::MIA) {
+        container::age(tree, seq);
+    }
     // What differs from the request: the CSE's own settings.
     touched.extend(changes.iter().filter(|(id, v)| asked.get(*id) != Some(v)).map(|(id, _)| id));
     touched.extend((asked.has(AttrId::ET)).then_some(AttrId::ET));

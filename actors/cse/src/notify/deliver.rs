@@ -76,7 +76,8 @@ impl NotifyHandler {
         body.cr = notice.creator.as_ref().map(|c| match c {
             Creator::Other(id) => id.to_string(),
             Creator::Cse => home.cse_id.to_string(),
-            Creator::Owner => self.cse.ae_id(id.context).unwrap_or_default(),
+            // The receiver may be anywhere: a stem leaves its registrar as an SP-relative identifier (TS-0001 7.2).
+            Creator::Owner => home.normal_id(&self.cse.ae_id(id.context).unwrap_or_default()).into_owned(),
         });
         match &notice.kind {
             NoticeKind::Deleted => body.sud = true,

@@ -130,6 +130,19 @@ impl Instances {
         Some(removed)
     }
 
+    /// Brings the expiration times down to that age; which were changed, with the times before and after.
+    pub(super) fn cap_ages(&mut self, age_ms: u64) -> Vec<(Seq, u64, u64)> {
+        let mut changed = Vec::new();
+        for instance in &mut self.list {
+            let latest = instance.ct.saturating_add(age_ms);
+            if instance.et > latest {
+                changed.push((instance.seq, instance.et, latest));
+                instance.et = latest;
+            }
+        }
+        changed
+    }
+
     fn index(&self, seq: Seq) -> Option<usize> {
         self.list.binary_search_by_key(&seq, |i| i.seq).ok()
     }

@@ -148,6 +148,18 @@ impl Tree {
         node.instances.get_or_insert_default().push(instance);
     }
 
+    /// Lets no instance of a container live longer than `age_ms`.
+    pub(crate) fn cap_ages(&mut self, container: Seq, age_ms: u64) {
+        let Some(node) = self.nodes.get_mut(&container) else { return };
+        let Some(instances) = &mut node.instances else { return };
+        for (seq, before, after) in instances.cap_ages(age_ms) {
+            self.timers.remove(&(before, container, seq));
+            if node.et.is_none_or(|et| after < et) {
+                self.timers.insert((after, container, seq));
+            }
+        }
+    }
+
     /// Removes an instance from a container.
     pub(crate) fn remove_instance(&mut self, container: Seq, instance: Seq) -> Option<Instance> {
         let removed = self.nodes.get_mut(&container)?.instances.as_mut()?.remove(instance)?;

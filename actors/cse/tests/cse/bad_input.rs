@@ -84,6 +84,22 @@ async fn heads_that_are_no_requests() {
         let answer = http.raw(raw.as_bytes()).await;
         assert!(answer.status == status || answer.status == 414, "{}: {}", &raw[..raw.len().min(30)], answer.head);
     }
+    // What the binding does not have is refused, and the answer says what it has.
+    for method in ["HEAD", "OPTIONS", "PATCH", "TRACE", "PROPFIND"] {
+        let answer = http.call(method, "/cse-a", "Cone", "", b"").await;
+        assert_eq!((answer.status, answer.rsc), (405, 4005), "{method}: {}", answer.text());
+        assert_eq!(answer.header("allow"), Some("GET, POST, PUT, DELETE"), "{method}");
+    }
+    for (accept, status) in [
+        ("application/xml", 406),
+        ("application/json;q=0", 406),
+        ("text/html, */*;q=0.1", 200),
+        ("application/vnd.onem2m-res+json", 200),
+        ("", 200),
+    ] {
+        let answer = http.call("GET", "/cse-a/one", "Cone", &format!("Accept: {accept}\r\n"), b"").await;
+        assert_eq!(answer.status, status, "{accept}: {}", answer.text());
+    }
     let cases: [(&str, &str, &str, &str, u16); 8] = [
         ("PATCH", "/cse-a", "Cone", "", 405),
         ("GET", "/cse-a?fu=9", "Cone", "", 400),

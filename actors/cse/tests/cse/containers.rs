@@ -69,6 +69,19 @@ async fn mia_and_et_let_instances_expire() {
 }
 
 #[tokio::test]
+async fn a_new_mia_holds_for_what_is_there() {
+    let world = with_limits(json!({})).await;
+    world.instance(DATA, "Cone", "old").await;
+    world.cluster.advance(30_000);
+    world.instance(DATA, "Cone", "new").await;
+    assert_eq!(world.update(DATA, "Cone", json!({"m2m:cnt": {"mia": 40}})).await.rsc, 2004);
+    world.cluster.advance(10_001);
+    assert_eq!(world.retrieve(&format!("{DATA}/ol"), "Cone").await.body["m2m:cin"]["con"], "new");
+    world.cluster.advance(30_000);
+    assert_eq!(world.retrieve(DATA, "Cone").await.body["m2m:cnt"]["cni"], 0);
+}
+
+#[tokio::test]
 async fn an_expiry_in_the_past_or_beyond_the_parent() {
     let world = with_limits(json!({})).await;
     let past = onemec_onem2m::Timestamp::from_ms(START_MS - 1).to_string();
@@ -122,6 +135,12 @@ async fn disr_hides_instances_and_its_end_deletes_them() {
         assert_eq!(world.retrieve(to, "Cone").await.rsc, 4005, "{to}");
         assert_eq!(world.delete(to, "Cone").await.rsc, 4005, "{to}");
     }
+    // Nor in any other way.
+    let with_children = world.find(DATA, "Cone", "rcn=4").await.body;
+    assert!(with_children["m2m:cnt"].get("m2m:cin").is_none(), "{with_children}");
+    let references = world.find(DATA, "Cone", "rcn=6").await.body;
+    assert_eq!(references["m2m:cnt"]["ch"], json!([]), "{references}");
+    assert!(world.find("cse-a/one", "Cone", "fu=1&ty=4").await.uril().is_empty());
     assert_eq!(world.update(DATA, "Cone", json!({"m2m:cnt": {"disr": false}})).await.rsc, 2004);
     assert_eq!(world.retrieve(DATA, "Cone").await.body["m2m:cnt"]["cni"], 0);
 }

@@ -297,6 +297,9 @@ async fn what_a_subscription_may_say() {
         (json!({"nu": nu, "enc": {"net": [1], "chty": [4]}}), 4000),
         (json!({"nu": nu, "exc": 0}), 4000),
         (json!({"nu": nu, "bn": {"num": 3}}), 5001),
+        (json!({"nu": nu, "ln": true}), 5001),
+        (json!({"nu": nu, "pn": 1}), 5001),
+        (json!({"nu": nu, "nec": 2}), 5001),
         (json!({"nu": ["Cnobody"]}), 5204),
         (json!({"nu": (0..65).map(|i| format!("http://127.0.0.1:1/{i}")).collect::<Vec<_>>()}), 4000),
     ] {

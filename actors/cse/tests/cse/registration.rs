@@ -1,5 +1,6 @@
 //! AE registration (rules.md 3; rows G01, G05).
 
+use onemec_cse::Caller;
 use onemec_onem2m::{Operation, Request, Ty};
 use serde_json::json;
 
@@ -108,8 +109,10 @@ async fn an_mn_cse_registers_at_its_in_cse() {
     let there = world.retrieve("cse-a/csr-id-b", "CAdmin").await;
     assert_eq!(there.body["m2m:csr"]["csi"], "/id-b", "{}", there.body);
     assert_eq!(there.body["m2m:csr"]["poa"], json!(["http://b.example"]));
+    assert_eq!(there.body["m2m:csr"]["cst"], 2, "an MN-CSE");
     let here = world.retrieve("/id-b/cse-b/csr-id-a", "CAdmin").await;
     assert_eq!(here.body["m2m:csr"]["csi"], "/id-a", "{}", here.body);
+    assert_eq!(here.body["m2m:csr"]["cst"], 2, "its registrar is an MN-CSE as well: {}", here.body);
     assert!(world.all[1].0.register_at("/id-x").await.is_err());
 }
 
@@ -119,4 +122,48 @@ async fn an_ae_cannot_register_a_cse() {
     world.ae("Cone", "one").await;
     let body = json!({"m2m:csr": {"cb": "/id-x/cse", "rr": true, "srv": ["3"]}});
     assert_eq!(world.create("cse-a", "Cone", Ty::REMOTE_CSE, body).await.rsc, 4005);
+}
+
+/// A CSE of another vendor, at a listener that takes clients at their word.
+#[tokio::test]
+async fn a_foreign_cse_registers_before_it_does_anything_else() {
+    let world = World::two().await;
+    assert_eq!(world.retrieve("cse-a", "/id-x").await.rsc, 4106);
+    assert_eq!(world.retrieve("cse-a", "/id-x/Cx").await.rsc, 4106);
+    // Nobody is taken at his word for one of ours.
+    assert_eq!(world.retrieve("cse-a", "/id-b").await.rsc, 4107);
+    assert_eq!(world.retrieve("cse-a", "/id-a").await.rsc, 4106);
+    let body =
+        json!({"m2m:csr": {"rn": "x", "cb": "/id-x/cse", "rr": true, "srv": ["3"], "cst": 2, "dcse": ["/id-y"]}});
+    assert_eq!(
+        world.create("/id-b/cse-b", "/id-x", Ty::REMOTE_CSE, body.clone()).await.rsc,
+        4000,
+        "not through another"
+    );
+    let made = world.create("cse-a", "/id-x", Ty::REMOTE_CSE, body.clone()).await;
+    assert_eq!((made.rsc, &made.body["m2m:csr"]["csi"]), (2001, &json!("/id-x")), "{}", made.body);
+    assert_eq!(world.create("cse-a", "/id-x", Ty::REMOTE_CSE, body).await.rsc, 4117);
+    assert_eq!(world.retrieve("cse-a", "/id-x").await.rsc, 2000);
+    // The AEs behind it have what policies give them, and nothing else.
+    assert_eq!(world.retrieve("cse-a", "/id-x/Cx").await.rsc, 4103);
+    assert_eq!(world.retrieve("cse-a", "/id-y/Cy").await.rsc, 4103);
+    assert_eq!(world.delete("cse-a/x", "/id-x").await.rsc, 2002);
+    assert_eq!(world.retrieve("cse-a", "/id-x").await.rsc, 4106);
+}
+
+/// An MN-CSE sends on what is for a CSE that is registered elsewhere in the cluster.
+#[tokio::test]
+async fn a_request_for_a_foreign_cse_finds_its_way_from_every_node() {
+    let world = World::two().await;
+    world.ae("Cone", "one").await;
+    let at = crate::support::Answering::start(r#"{"m2m:cb":{"csi":"/id-x"}}"#).await;
+    let body = json!({"m2m:csr": {"cb": "/id-x/cse", "rr": true, "srv": ["3"], "poa": [at.url]}});
+    let mut request = Request::new(Operation::Create, "/id-b/cse-b", "/id-x", "r1");
+    (request.ty, request.pc) = (Some(Ty::REMOTE_CSE), Some(body.to_string().into()));
+    let made = Out::of(world.all[1].0.handle(request, Caller::default()).await);
+    assert_eq!(made.rsc, 2001, "{}", made.body);
+    let answer = world.retrieve("/id-x/cse", "Cone").await;
+    assert_eq!(answer.body["m2m:cb"]["csi"], "/id-x", "{}", answer.body);
+    assert!(at.heads()[0].contains("x-m2m-origin: /id-a/cone"), "{:?}", at.heads());
+    assert_eq!(world.retrieve("/id-nowhere/cse", "Cone").await.rsc, 4004);
 }

@@ -114,6 +114,17 @@ async fn existence_comes_before_privilege_before_content() {
 }
 
 #[tokio::test]
+async fn attributes_that_nothing_would_come_of_are_refused() {
+    let world = World::one().await;
+    world.ae_with_container("Cone", "one").await;
+    for (attribute, value) in [("at", json!(["/id-x"])), ("aa", json!(["lbl"])), ("daci", json!(["cse-a/x"]))] {
+        let body = json!({"m2m:cnt": {attribute: value}});
+        assert_eq!(world.create("cse-a/one", "Cone", Ty::CONTAINER, body.clone()).await.rsc, 5001, "{attribute}");
+        assert_eq!(world.update("cse-a/one/data", "Cone", body).await.rsc, 5001, "{attribute}");
+    }
+}
+
+#[tokio::test]
 async fn types_where_they_do_not_belong() {
     let world = World::one().await;
     world.ae_with_container("Cone", "one").await;

@@ -1,7 +1,7 @@
 //! Media types (TS-0004 6.7, TS-0009 6.4.3).
 
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 
 use crate::params;
 use crate::rsc::{Refusal, Rsc};
@@ -12,6 +12,26 @@ pub(super) const JSON: &str = "application/json";
 
 /// Media types whose bodies are JSON content.
 const JSON_TYPES: &[&str] = &[JSON, "application/vnd.onem2m-res+json", "application/vnd.onem2m-ntfy+json"];
+
+/// NOT_ACCEPTABLE if the client reads none of what we send (TS-0009 6.4.1). Weights are not looked at, but for 0.
+pub(super) fn check_accept(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut ranges = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    let mut any = false;
+    let fits = ranges.any(|range| {
+        any |= !range.trim().is_empty();
+        let mut parts = range.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default();
+        let wanted = ["*/*", "application/*"].into_iter().chain(JSON_TYPES.iter().copied());
+        wanted.into_iter().any(|t| t.eq_ignore_ascii_case(media_type)) && !parts.any(is_never)
+    });
+    if fits || !any { Ok(()) } else { Err(Refusal::new(Rsc::NOT_ACCEPTABLE, "Accept: only JSON is sent")) }
+}
+
+/// `q=0`: not at all.
+fn is_never(parameter: &str) -> bool {
+    let weight = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="));
+    weight.and_then(|w| w.parse::<f32>().ok()) == Some(0.0)
+}
 
 /// What Content-Type says: whether there is one, and its `ty` parameter.
 pub(super) struct ContentType {

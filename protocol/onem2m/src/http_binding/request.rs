@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Uri};
 
-use super::media::{ContentType, JSON};
+use super::media::{ContentType, JSON, check_accept};
 use super::{AS, EC, GID, OET, ORIGIN, OT, RET, RI, RST, RTU, RVI, VSI, header, header_list, set};
 use crate::address::{from_http_path, percent_decode, percent_encode, to_http_path};
 use crate::limits::{BODY_BYTES_MAX, PARAM_ITEMS_MAX, QUERY_BYTES_MAX, QUERY_PARAMS_MAX};
@@ -13,6 +13,9 @@ use crate::params::{abs_rel, bad, boolean, number, one_of, timestamp};
 use crate::primitive_json::release;
 use crate::request::{BadRequest, Request};
 use crate::rsc::{Refusal, Rsc};
+
+/// The methods of the binding (TS-0009 6.2.1), as an Allow header lists them.
+pub const METHODS: &str = "GET, POST, PUT, DELETE";
 
 /// Reads a request. The body has been received whole, within [`crate::limits::BODY_BYTES_MAX`].
 pub fn request_from_http(head: &http::request::Parts, body: Bytes) -> Result<Request, Box<BadRequest>> {
@@ -34,8 +37,12 @@ fn read(head: &http::request::Parts, body: Bytes) -> Result<Request, Refusal> {
         Method::GET => Operation::Retrieve,
         Method::PUT => Operation::Update,
         Method::DELETE => Operation::Delete,
-        _ => return Err(Refusal::new(Rsc::OPERATION_NOT_ALLOWED, format!("method {}", head.method))),
+        _ => {
+            let text = format!("method {}: the binding has {METHODS}", head.method);
+            return Err(Refusal::new(Rsc::OPERATION_NOT_ALLOWED, text));
+        }
     };
+    check_accept(&head.headers)?;
     let text = |name| header(&head.headers, name);
     let rqi = text(RI)?.filter(|v| !v.is_empty()).ok_or_else(|| bad("X-M2M-RI", "is mandatory"))?;
     let mut r = Request::new(op, from_http_path(head.uri.path())?, "", rqi);
