@@ -4,6 +4,8 @@ use bytes::Bytes;
 
 /// Longest control part of an operation or answer.
 const HEAD_BYTES_MAX: usize = 1 << 20;
+/// Longest body of an answer that is not a client's.
+const BODY_BYTES_MAX: usize = 64 << 20;
 /// Longest snapshot of one context.
 const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 
@@ -17,6 +19,12 @@ pub(crate) fn encode<T: bincode::Encode>(value: &T) -> Bytes {
 /// Reads a control part; `None` if it is damaged or from a newer version.
 pub(crate) fn decode<T: bincode::Decode<()>>(bytes: &[u8]) -> Option<T> {
     let config = bincode::config::standard().with_fixed_int_encoding().with_limit::<HEAD_BYTES_MAX>();
+    whole(bincode::decode_from_slice(bytes, config), bytes.len()).ok()
+}
+
+/// Reads the body of an answer.
+pub(crate) fn decode_body<T: bincode::Decode<()>>(bytes: &[u8]) -> Option<T> {
+    let config = bincode::config::standard().with_fixed_int_encoding().with_limit::<BODY_BYTES_MAX>();
     whole(bincode::decode_from_slice(bytes, config), bytes.len()).ok()
 }
 

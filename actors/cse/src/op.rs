@@ -8,7 +8,8 @@
 use bytes::Bytes;
 use onemec_core::buffer::BufferKey;
 use onemec_core::context::{Answer, Op};
-use onemec_onem2m::{CseIdentity, Refusal, Rsc};
+use onemec_onem2m::result::{Branch, Reference, Room};
+use onemec_onem2m::{CseIdentity, Refusal, Rsc, Ty};
 use onemec_wire::{ContextId, Seq};
 
 use crate::tree::Target;
@@ -169,10 +170,63 @@ pub enum ReadOp {
     Facts(Target),
     /// The group behind a fan-out point, if `who` may use that for these operations.
     Group(Box<Read>, u8),
-    /// A discovery in this context alone; `true`: its root is a candidate, too.
-    Discover(Box<Read>, bool),
+    /// A discovery in this context alone.
+    Discover(Box<Read>),
     /// Points of access of the remoteCSE below this CSEBase that leads to a CSE-ID.
     Route(String),
+    /// A discovery over this CSEBase, or a retrieve that shows its children, within so many milliseconds.
+    Gather(Box<Read>, u32),
+    /// What this AE adds to such a result.
+    Part(Box<Read>, Part),
+}
+
+/// What one AE adds to a result over its CSEBase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum Part {
+    /// References to what matches.
+    References,
+    /// Itself with what is below it, if there is room.
+    Branch {
+        /// For so many resources.
+        resources: u32,
+        /// And so many bytes.
+        bytes: u32,
+    },
+}
+
+/// A [`Branch`] without its JSON, which is the answer's body.
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct BranchHead {
+    root: String,
+    resources: u64,
+    bytes: u64,
+    cut: bool,
+}
+
+impl BranchHead {
+    /// A branch in its two parts.
+    pub fn of(branch: Branch) -> (Self, Vec<u8>) {
+        let Branch { root, json, taken, cut } = branch;
+        (Self { root, resources: taken.resources as u64, bytes: taken.bytes as u64, cut }, json)
+    }
+
+    /// The branch again.
+    pub fn with(self, json: Vec<u8>) -> Branch {
+        let size = |n| usize::try_from(n).unwrap_or(usize::MAX);
+        let taken = Room { resources: size(self.resources), bytes: size(self.bytes) };
+        Branch { root: self.root, json, taken, cut: self.cut }
+    }
+}
+
+/// References as the body of an answer: they may be too many for its control part.
+pub fn references_as_bytes(references: Vec<Reference>) -> Bytes {
+    crate::codec::encode(&references.into_iter().map(|r| (r.name, r.ty.0, r.address)).collect::<Vec<_>>())
+}
+
+/// The references again; `None` if they are damaged.
+pub fn read_references(bytes: &[u8]) -> Option<Vec<Reference>> {
+    let all: Vec<(String, u16, String)> = crate::codec::decode_body(bytes)?;
+    Some(all.into_iter().map(|(name, ty, address)| Reference { name, ty: Ty(ty), address }).collect())
 }
 
 /// Facts from outside a context.
@@ -248,8 +302,17 @@ pub enum Reply {
     Facts(Option<ResourceFacts>),
     /// What [`ReadOp::Group`] asked for.
     Group(GroupFacts),
-    /// What [`ReadOp::Discover`] asked for: names, types, addresses; whether there are more.
-    Discovered(Vec<(String, u16, String)>, Option<u32>),
+    /// What [`ReadOp::Discover`] or [`Part::References`] asked for lies in the body; where to go on if there are more.
+    References(Option<u32>),
+    /// What [`ReadOp::Gather`] asked for lies in the body.
+    Gathered {
+        /// `cnot` of a partial result.
+        next_offset: Option<u32>,
+        /// AEs that gave no answer in time.
+        missing: u32,
+    },
+    /// What [`Part::Branch`] asked for, its JSON in the body; `None`: the AE does not match or is not shown.
+    Branch(Option<BranchHead>),
 }
 
 /// A resource as other contexts need to know it.

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use onemec_onem2m::access::Operations;
-use onemec_onem2m::filter::FilterCriteria;
-use onemec_onem2m::result::{self, Reference, Wanted};
+use onemec_onem2m::filter::{FilterCriteria, FilterUsage};
+use onemec_onem2m::result::{self, Branch, Nesting, Reference, Room, Wanted};
 use onemec_onem2m::view::Resource;
 use onemec_onem2m::{AttrId, IdFormat, Operation, Refusal, ResultContent, Rsc, Tree as _, Ty};
 
@@ -55,14 +55,43 @@ pub struct Discovered {
     pub next_offset: Option<u32>,
 }
 
-/// Answers a discovery. `with_target`: the target itself is a candidate, one level below where the search began.
+/// Adds the children of a resource to a result (rcn 4 and 8).
+pub fn nest(
+    view: &View<'_>,
+    target: &Handle<'_>,
+    filter: &FilterCriteria,
+    asker: &Asker<'_>,
+    nesting: &mut Nesting,
+) -> Result<(), Stop> {
+    let needs = RefCell::default();
+    let mut visible = |h: &Handle<'_>| visible(asker, h, Operation::Retrieve.into(), &needs);
+    nesting.offer_children(view, target, filter, &mut visible);
+    enough(needs.into_inner())
+}
+
+/// The target of a read as a child of a resource in another context (rcn 4 and 8); `None` if it is not shown there.
+pub fn branch(view: &View<'_>, read: &Read, asker: &Asker<'_>, room: Room) -> Result<Option<Branch>, Stop> {
+    let filter = read.filter.as_deref().map(FilterCriteria::from_json).transpose()?.unwrap_or_default();
+    let handle = view.handle(locate(view.tree, &read.target)?).ok_or_else(not_found)?;
+    let needs = RefCell::default();
+    let mut visible = |h: &Handle<'_>| visible(asker, h, Operation::Retrieve.into(), &needs);
+    let branch = result::branch(view, &handle, &filter, &mut visible, room);
+    enough(needs.into_inner())?;
+    Ok(branch)
+}
+
+/// Answers a discovery, or the references of a retrieve with them. `with_target`: the target itself is a candidate, one level below where the search began.
 pub fn discover(view: &View<'_>, read: &Read, asker: &Asker<'_>, with_target: bool) -> Result<Discovered, Stop> {
     let mut filter = read.filter.as_deref().map(FilterCriteria::from_json).transpose()?.unwrap_or_default();
     filter.check()?;
     let found = locate(view.tree, &read.target)?;
     let target = view.handle(found).ok_or_else(not_found)?;
     let needs = RefCell::default();
-    let mut may_see = |h: &Handle<'_>| visible(asker, h, Operations::DISCOVERY, &needs);
+    let operation = match filter.fu {
+        Some(FilterUsage::Discovery) => Operations::DISCOVERY,
+        _ => Operation::Retrieve.into(),
+    };
+    let mut may_see = |h: &Handle<'_>| visible(asker, h, operation, &needs);
     let mut handles = Vec::new();
     if with_target {
         if filter.matches(view, &target) && may_see(&target) {
@@ -73,7 +102,19 @@ pub fn discover(view: &View<'_>, read: &Read, asker: &Asker<'_>, with_target: bo
         }
         filter.lvl = filter.lvl.map(|l| l - 1);
     }
-    let more = filter.search(view, &target, &mut may_see);
+    // The target stands at the first place.
+    let own = handles.len();
+    if with_target {
+        match filter.ofst {
+            Some(offset) if offset > 1 => {
+                handles.clear();
+                filter.ofst = Some(offset - u32::try_from(own).unwrap_or(0));
+            }
+            _ => filter.lim = filter.lim.map(|l| l.saturating_sub(u32::try_from(own).unwrap_or(0))),
+        }
+    }
+    let mut more = filter.search(view, &target, &mut may_see);
+    more.next_offset = more.next_offset.map(|next| next.saturating_add(u32::try_from(own).unwrap_or(0)));
     handles.extend(more.nodes);
     finish(view, read, asker, &filter, handles, more.next_offset, needs.into_inner())
 }

@@ -18,8 +18,6 @@ pub struct View<'a> {
     pub history: &'a dyn History,
     /// The CSE where the context is at home: names and CSE-IDs are rendered for it (DESIGN.md section 5).
     pub home: &'a CseIdentity,
-    /// Of a CSEBase: the AEs whose home it is, each in a context of its own.
-    pub below: &'a [View<'a>],
 }
 
 /// A resource of a [`View`].
@@ -233,13 +231,6 @@ impl<'a> onemec_onem2m::Tree for View<'a> {
             };
             if next.is_some_and(|n| !each(n)) {
                 return;
-            }
-        }
-        if node.node.ty == Ty::CSE_BASE {
-            for ae in node.view.below.iter().filter_map(View::root) {
-                if !each(ae) {
-                    return;
-                }
             }
         }
     }

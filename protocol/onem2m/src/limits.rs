@@ -33,5 +33,7 @@ pub const EXPRESSION_BYTES_MAX: usize = 1024;
 pub const RULES_MAX: usize = 1024;
 /// Most resources that one retrieve or discovery returns, whatever `lim` says.
 pub const RESULTS_MAX: usize = 10_000;
+/// Most bytes of nested children that one retrieve returns, estimated by the sizes of contents.
+pub const RESULT_BYTES_MAX: usize = 8 << 20;
 /// Most resources that one discovery looks at.
 pub const VISITS_MAX: usize = 1_000_000;

@@ -1,9 +1,12 @@
 //! Result content (TS-0001 8.1.2, TS-0004 7.3.3.12, 7.5.2): the JSON of responses.
 
 mod children;
+mod nested;
 mod write;
 
-pub use children::retrieved;
+use children::rooted;
+pub use children::{retrieved, with_references};
+pub use nested::{Branch, Nesting, Room, branch};
 pub use write::representation;
 
 use crate::attributes::Attributes;

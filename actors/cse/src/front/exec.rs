@@ -86,6 +86,8 @@ pub(crate) struct Done {
     pub(crate) rsc: u16,
     pub(crate) created: Option<String>,
     pub(crate) next_offset: Option<u32>,
+    /// AEs that are missing from the result since they gave no answer in time.
+    pub(crate) missing: u32,
     pub(crate) body: Bytes,
 }
 
@@ -135,7 +137,7 @@ impl Inner {
     pub(super) async fn read(&self, place: &Place, mut read: Read, call: &CallOptions) -> Result<Done, Trouble> {
         for _ in 0..ROUNDS_MAX {
             let (reply, body) = match self.index.open(place.context) {
-                Some(served) => match self.retrieve_here(&served, &read, place) {
+                Some(served) => match self.retrieve_here(&served, &read) {
                     Some(Ok((reply, body))) => (reply, Bytes::from(body)),
                     Some(Err(Stop::Refused(r))) => (Reply::refused(&r), Bytes::new()),
                     Some(Err(Stop::Needs(n))) => (Reply::Needs(n), Bytes::new()),
@@ -167,27 +169,18 @@ impl Inner {
     }
 
     /// `None` if the gate was not open any more after the look.
-    pub(super) fn retrieve_here(
-        &self,
-        served: &Served,
-        read: &Read,
-        place: &Place,
-    ) -> Option<Result<(Reply, Vec<u8>), Stop>> {
+    pub(super) fn retrieve_here(&self, served: &Served, read: &Read) -> Option<Result<(Reply, Vec<u8>), Stop>> {
         let home = read.home.identity();
         let asker = Asker { who: &read.who, facts: &read.facts, home: &home, now_ms: self.contexts.now_ms() };
-        let done = if self.needs_forest(place, read) {
-            self.retrieve_forest(served, read, &asker, place)
-        } else {
-            let tree = served.tree.read();
-            let view = View { tree: &tree, history: &*served.history, home: &home, below: &[] };
-            crate::read::retrieve(&view, read, &asker)
-        };
+        let tree = served.tree.read();
+        let view = View { tree: &tree, history: &*served.history, home: &home };
+        let done = crate::read::retrieve(&view, read, &asker);
         served.gate.is_open().then_some(done)
     }
 
     fn end(&self, reply: Reply, body: Bytes) -> Result<Done, Trouble> {
         match reply {
-            Reply::Done { rsc, created, next_offset } => Ok(Done { rsc, created, next_offset, body }),
+            Reply::Done { rsc, created, next_offset } => Ok(Done { rsc, created, next_offset, missing: 0, body }),
             Reply::Refused { rsc, debug } => Err(Refusal::new(Rsc(rsc), debug).into()),
             _ => Err(Refusal::new(Rsc::INTERNAL_SERVER_ERROR, "the context gave an unexpected answer").into()),
         }

@@ -69,7 +69,7 @@ impl Inner {
     pub(super) async fn facts_at(&self, place: &Place, target: Target, call: &CallOptions) -> Option<ResourceFacts> {
         if let Some(served) = self.index.open(place.context) {
             let tree = served.tree.read();
-            let view = View { tree: &tree, history: &*served.history, home: &self.me, below: &[] };
+            let view = View { tree: &tree, history: &*served.history, home: &self.me };
             return crate::read::facts(&view, &target);
         }
         match self.read_there(place, &ReadOp::Facts(target), call).await {

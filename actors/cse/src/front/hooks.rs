@@ -94,6 +94,8 @@ pub struct Handled {
     pub peers: Vec<String>,
     /// The request lies in the local buffer under this key: accepted, not committed.
     pub buffered: Option<BufferKey>,
+    /// AEs that are missing from a result over their CSEBase, since they gave no answer in time.
+    pub incomplete: u32,
     /// The request was withdrawn or its outcome is unknown (DESIGN.md rule 11).
     pub failure: Option<Failure>,
 }
@@ -112,6 +114,15 @@ pub enum Failure {
 
 impl From<onemec_onem2m::Response> for Handled {
     fn from(response: onemec_onem2m::Response) -> Self {
-        Self { response, location: None, home: None, token: None, peers: Vec::new(), buffered: None, failure: None }
+        Self {
+            response,
+            location: None,
+            home: None,
+            token: None,
+            peers: Vec::new(),
+            buffered: None,
+            incomplete: 0,
+            failure: None,
+        }
     }
 }

@@ -7,6 +7,7 @@ mod discovery;
 mod exec;
 mod facts;
 mod fanout;
+mod gather;
 mod hooks;
 mod locate;
 mod notify;

@@ -1,6 +1,7 @@
 //! What notifications and other nodes need of a CSE.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use onemec_core::context::{Answer, BoxFuture, CallError, Op, ReadHandler};
@@ -9,9 +10,10 @@ use onemec_onem2m::{AttrId, CseIdentity, Refusal, Response, Rsc};
 use onemec_wire::ContextId;
 
 use super::Cse;
+use super::exec::Done;
 use crate::access::{Asker, Stop};
 use crate::notify::Sender;
-use crate::op::{ReadOp, Reply, ResourceFacts};
+use crate::op::{self, ReadOp, Reply, ResourceFacts};
 use crate::view::View;
 
 impl Cse {
@@ -52,7 +54,7 @@ impl Cse {
         self.inner.notify_target(target, body, rqi, from).await
     }
 
-    fn answer_read(&self, context: ContextId, op: &Op) -> Answer {
+    async fn answer_read(&self, context: ContextId, op: &Op) -> Answer {
         let refused = |rsc, text: &str| Reply::refused(&Refusal::new(rsc, text)).answer(Bytes::new());
         let Some(op) = crate::codec::decode::<ReadOp>(&op.head) else {
             return refused(Rsc::BAD_REQUEST, "the read cannot be read");
@@ -62,15 +64,25 @@ impl Cse {
         };
         let now_ms = self.now_ms();
         match op {
-            ReadOp::Retrieve(read) => match self.inner.retrieve_here(&served, &read, &place) {
+            ReadOp::Gather(read, ms) => {
+                let deadline = Duration::from_millis(ms.into());
+                match self.inner.gather_here(&place, *read, deadline).await {
+                    Ok(Done { next_offset, missing, body, .. }) => {
+                        Reply::Gathered { next_offset, missing }.answer(body)
+                    }
+                    Err(trouble) => Reply::refused(&trouble.refusal()).answer(Bytes::new()),
+                }
+            }
+            ReadOp::Part(read, part) => {
+                let (reply, body) = self.inner.part(&place, &read, part);
+                reply.answer(body)
+            }
+            ReadOp::Retrieve(read) => match self.inner.retrieve_here(&served, &read) {
                 Some(done) => crate::machine::answer(done),
                 None => refused(Rsc::TARGET_NOT_REACHABLE, "the context is not served here any more"),
             },
-            ReadOp::Discover(read, with_target) => match self.inner.discover_here(&served, &read, with_target) {
-                Ok(found) => {
-                    let references = found.references.into_iter().map(|r| (r.name, r.ty.0, r.address)).collect();
-                    Reply::Discovered(references, found.next_offset).answer(Bytes::new())
-                }
+            ReadOp::Discover(read) => match self.inner.discover_here(&served, &read) {
+                Ok(found) => Reply::References(found.next_offset).answer(op::references_as_bytes(found.references)),
                 Err(stop) => crate::machine::answer(Err(stop)),
             },
             ReadOp::Policy(target) => {
@@ -79,7 +91,7 @@ impl Cse {
             }
             ReadOp::Facts(target) => {
                 let tree = served.tree.read();
-                let view = View { tree: &tree, history: &*served.history, home: &self.inner.me, below: &[] };
+                let view = View { tree: &tree, history: &*served.history, home: &self.inner.me };
                 Reply::Facts(crate::read::facts(&view, &target)).answer(Bytes::new())
             }
             ReadOp::Route(cse_id) => {
@@ -108,6 +120,6 @@ impl Cse {
 
 impl ReadHandler for Cse {
     fn read(&self, context: ContextId, op: Op) -> BoxFuture<'_, Answer> {
-        Box::pin(async move { self.answer_read(context, &op) })
+        Box::pin(async move { self.answer_read(context, &op).await })
     }
 }

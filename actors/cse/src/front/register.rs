@@ -143,7 +143,7 @@ impl Inner {
                 _ => Err(Refusal::new(Rsc::INTERNAL_SERVER_ERROR, "unexpected answer").into()),
             };
         };
-        let done = Done { rsc, created, next_offset, body: answer.body.clone() };
+        let done = Done { rsc, created, next_offset, missing: 0, body: answer.body.clone() };
         let mut handled = self.finish(request, done);
         self.welcome(&mut handled, caller, place, stem);
         Ok(handled)

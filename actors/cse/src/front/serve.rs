@@ -1,6 +1,6 @@
 //! From a located target to the answer.
 
-use onemec_core::context::Place;
+use onemec_core::context::{ContextKind, Place};
 use onemec_onem2m::{IdFormat, Operation, Refusal, Request, Rsc, Ty};
 
 use super::exec::{Done, Trouble};
@@ -37,7 +37,12 @@ impl Inner {
             Operation::Retrieve if request.is_discovery() => self.discover(job, place, target).await?,
             Operation::Retrieve => {
                 let read = self.read_of(job, place, target).await?;
-                self.read(place, read, &job.call).await?
+                let of_base = place.kind == ContextKind::CSE_BASE && target.path.is_empty();
+                if of_base && Self::shows_children(&read) {
+                    self.gather(place, read, &job.call).await?
+                } else {
+                    self.read(place, read, &job.call).await?
+                }
             }
             Operation::Notify => return self.notify(job, place, target).await,
             Operation::Create | Operation::Update | Operation::Delete => {
@@ -58,6 +63,10 @@ impl Inner {
         if let Some(next) = done.next_offset {
             handled.response.cnst = Some(onemec_onem2m::ContentStatus::Partial);
             handled.response.cnot = Some(next);
+        }
+        if done.missing > 0 {
+            handled.response.cnst = Some(onemec_onem2m::ContentStatus::Partial);
+            handled.incomplete = done.missing;
         }
         handled
     }
@@ -107,7 +116,7 @@ impl Inner {
         {
             return Err(Refusal::bad_request("a CSE registers at the CSE that it asks, not through it"));
         }
-        let at_base = place.kind == onemec_core::context::ContextKind::CSE_BASE && target.path.is_empty();
+        let at_base = place.kind == ContextKind::CSE_BASE && target.path.is_empty();
         if job.request.op != Operation::Create || !at_base {
             return Ok(());
         }

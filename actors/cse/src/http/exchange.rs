@@ -26,6 +26,7 @@ const HOME: HeaderName = HeaderName::from_static("x-onemec-home");
 const TOKEN: HeaderName = HeaderName::from_static("x-onemec-token");
 const PEERS: HeaderName = HeaderName::from_static("x-onemec-peers");
 const BUFFERED: HeaderName = HeaderName::from_static("x-onemec-buffered");
+const INCOMPLETE: HeaderName = HeaderName::from_static("x-onemec-incomplete");
 const RETRY_MS: HeaderName = HeaderName::from_static("x-onemec-retry-ms");
 const REQUEST_ID: &str = "x-m2m-ri";
 /// A longer handover token is no token.
@@ -163,7 +164,7 @@ impl Early {
 }
 
 fn finish(handled: Handled) -> http::Response<Bytes> {
-    let Handled { response, location, home, token, peers, buffered, failure } = handled;
+    let Handled { response, location, home, token, peers, buffered, incomplete, failure } = handled;
     let mut http = response_to_http(response, location.as_deref());
     match failure {
         None => {}
@@ -181,6 +182,9 @@ fn finish(handled: Handled) -> http::Response<Bytes> {
     }
     if let Some(key) = buffered {
         put(&mut http, BUFFERED, key.to_string());
+    }
+    if incomplete > 0 {
+        put(&mut http, INCOMPLETE, incomplete.to_string());
     }
     if !peers.is_empty() {
         put(&mut http, PEERS, peers.join(", "));

@@ -68,7 +68,7 @@ pub(super) fn ae(tree: &mut Tree, record: &Record, begin: &BeginAe, history: &dy
     });
     tree.home = Some(begin.home.clone());
     let home = begin.home.identity();
-    let view = View { tree, history, home: &home, below: &[] };
+    let view = View { tree, history, home: &home };
     let found = Found::Node(record.seq());
     let address = view.structured(found);
     let rcn = ResultContent::from_u8(begin.rcn).unwrap_or(ResultContent::Attributes);

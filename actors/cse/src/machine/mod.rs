@@ -61,7 +61,7 @@ pub(crate) struct Cx<'a> {
 
 impl<'a> Cx<'a> {
     pub(crate) fn view<'t>(&'t self, tree: &'t Tree) -> View<'t> {
-        View { tree, history: self.history, home: self.home, below: &[] }
+        View { tree, history: self.history, home: self.home }
     }
 }
 

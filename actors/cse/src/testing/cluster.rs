@@ -155,6 +155,18 @@ impl MemoryCluster {
         Ok(())
     }
 
+    /// Lets another node serve a context whose home stays where it is (a failover that found its names taken).
+    pub fn serve_at(&self, context: ContextId, node: NodeId) -> Result<(), String> {
+        let kind = self.directory.read().places.get(&context).map(|p| p.kind).ok_or("no such context")?;
+        let slot = self.slots.get(&context).map(|s| Arc::clone(&s)).ok_or("no such context")?;
+        let factory = self.factories.get(&(node, kind)).map(|f| Arc::clone(&f)).ok_or("no factory there")?;
+        slot.transfer(factory.as_ref())?;
+        if let Some(p) = self.directory.write().places.get_mut(&context) {
+            (p.primary, p.epoch) = (node, p.epoch.next());
+        }
+        Ok(())
+    }
+
     /// The snapshot of a context and its log, to be replayed elsewhere.
     pub fn dump(&self, context: ContextId) -> Option<(bytes::Bytes, Vec<onemec_wire::Record>)> {
         Some(self.slots.get(&context)?.dump())

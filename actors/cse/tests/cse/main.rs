@@ -10,6 +10,7 @@ mod credentials;
 mod cut_off;
 mod determinism;
 mod discovery;
+mod gather;
 mod groups;
 mod handover;
 mod http_first;
