@@ -19,12 +19,15 @@ use crate::lease::{LeaseHandle, LeaseService};
 use crate::membership::{Capabilities, MembershipHandle, MembershipOptions, MembershipService};
 use crate::pki::Pki;
 use crate::port::Port;
-use crate::store::append::Drive;
+use crate::store::append::{Drive, Fatal};
+use crate::store::buffer::DiskBuffer;
 use crate::store::disk::RealDisk;
 use crate::store::{Before, Store, StoreOptions};
 use crate::supervise::Tree;
 use crate::transport::{Options, Profile, Transport};
 
+/// Folder of the local buffer in the data folder.
+const BUFFER_DIR: &str = "buffer";
 const STORE_ID: &str = "store-id";
 /// A node that is not up after this time says why and gives up.
 const UP_MAX: Duration = Duration::from_secs(60);
@@ -98,6 +101,7 @@ pub struct Host {
     pub lease: LeaseHandle,
     /// The audit log.
     pub audit: Option<Arc<Audit>>,
+    data_dir: PathBuf,
     leases: LeaseService,
     membership: MembershipService,
     directory: DirectoryService,
@@ -201,7 +205,23 @@ impl Host {
         };
         let runtime = Runtime::new(parts, exec).await.map_err(HostError::Other)?;
         let lease = leases.handle();
-        Ok(Self { runtime, transport, member, lease, audit, leases, membership, directory, store, io })
+        Ok(Self { runtime, transport, member, lease, audit, data_dir, leases, membership, directory, store, io })
+    }
+
+    /// Opens the node's local buffer in its data folder: at most so many bytes wait in it. Close it before the host ends.
+    ///
+    /// # Errors
+    /// If the disk cannot be used; what lies there is as it was.
+    pub async fn open_buffer(&self, bytes_max: u64) -> Result<DiskBuffer, HostError> {
+        let (dir, member) = (self.data_dir.join(BUFFER_DIR), self.member);
+        let failed = |e: String| HostError::Store(self.data_dir.join(BUFFER_DIR), e);
+        tokio::task::spawn_blocking(move || {
+            DiskBuffer::open(RealDisk::shared(), &dir, member, bytes_max, Drive::Thread, Arc::new(disk_failed))
+                .map_err(with_causes)
+        })
+        .await
+        .map_err(|e| failed(e.to_string()))?
+        .map_err(failed)
     }
 
     /// The directory.
@@ -264,6 +284,12 @@ fn with_causes(error: impl std::error::Error) -> String {
     text
 }
 
+/// A failed sync is never retried: what is on the disk is not known any more. The node comes back and looks.
+fn disk_failed(fatal: &Fatal) {
+    tracing::error!("the disk failed: {fatal}; this node ends");
+    std::process::exit(74);
+}
+
 async fn open_store(
     data_dir: &std::path::Path,
     node: NodeId,
@@ -272,11 +298,7 @@ async fn open_store(
     let dir = data_dir.to_owned();
     let failed = |e: String| HostError::Store(data_dir.to_owned(), e);
     let options = StoreOptions {
-        // A failed sync is never retried: what is on the disk is not known any more. The node comes back and looks.
-        on_fatal: Arc::new(|fatal| {
-            tracing::error!("the disk failed: {fatal}; this node ends");
-            std::process::exit(74);
-        }),
+        on_fatal: Arc::new(disk_failed),
         on_damage: Arc::new(|damage| tracing::error!("damage: {damage:?}")),
         ..StoreOptions::default()
     };

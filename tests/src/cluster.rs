@@ -89,7 +89,12 @@ impl Cluster {
 
     /// One cloud node and two edge hosts, each in a network namespace of its own.
     pub async fn start_in(net: Net) -> Self {
-        Self::start_sample(include_str!("../../cluster-configs/local-3.toml"), Some(net), |_| {}).await
+        Self::start_in_with(Some(net), |_| {}).await
+    }
+
+    /// The same with a changed topology; without namespaces: on loopback.
+    pub async fn start_in_with(net: Option<Net>, change: impl Fn(&mut Topology)) -> Self {
+        Self::start_sample(include_str!("../../cluster-configs/local-3.toml"), net, change).await
     }
 
     /// One cloud node and two edge hosts, one of which has a disk of so many MiB. `None` where that is not possible.
@@ -200,6 +205,15 @@ impl Cluster {
     /// The admin API of a node.
     pub fn admin(&self, name: &str) -> AdminClient {
         self.admin_within(name, Duration::from_secs(30))
+    }
+
+    /// The text that the admin door gives for a path.
+    pub async fn get_admin(&self, name: &str, path: &str) -> String {
+        let endpoint = self.admin(name).endpoint().clone();
+        let mut connection = Connector::default().connect(&endpoint, Duration::from_secs(5)).await.unwrap();
+        let request = http::Request::get(path).body(http_body_util::Full::new(bytes::Bytes::new())).unwrap();
+        let answer = connection.send(request, Duration::from_secs(5)).await.unwrap();
+        String::from_utf8(answer.body.to_vec()).unwrap()
     }
 
     fn admin_within(&self, name: &str, timeout: Duration) -> AdminClient {

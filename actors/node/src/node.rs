@@ -36,6 +36,11 @@ pub enum NodeError {
     /// A part did not start.
     #[error("{0}")]
     Start(String),
+    /// A part crashes again and again, also after the node has begun anew.
+    #[error(
+        "crash-loop: {0}\n    -> nothing acknowledged is lost; start the node again, and look at its log (docs/errors/crash-loop.md)"
+    )]
+    Escalated(String),
 }
 
 /// What a node needs to know to run.

@@ -1,16 +1,24 @@
 //! Local buffering while the node is cut off (docs/extensions.md).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use onemec_core::buffer::{Buffer, BufferError, BufferFill, BufferKey, Left};
+use onemec_core::context::{BoxFuture, Op};
 use onemec_cse::http::ListenerOptions;
 use onemec_cse::testing::{Clock, Extras, MemoryBuffer};
 use onemec_onem2m::Ty;
+use onemec_wire::ContextId;
 use serde_json::json;
 
 use crate::support::{Http, START_MS, World, until};
 
 async fn world(operations_max: u64) -> (World, Http) {
-    let extras = Extras { buffer: Some(Arc::new(MemoryBuffer::new(operations_max))), ..Extras::default() };
+    world_with(Arc::new(MemoryBuffer::new(operations_max))).await
+}
+
+async fn world_with(buffer: Arc<dyn Buffer>) -> (World, Http) {
+    let extras = Extras { buffer: Some(buffer), ..Extras::default() };
     let world = World::of(&["a"], Clock::manual(START_MS), extras).await;
     world.ae_with_container("Cone", "one").await;
     world.ae("Ctwo", "two").await;
@@ -107,4 +115,44 @@ async fn privileges_are_checked_again_at_the_append() {
     drained(&world).await;
     assert_eq!(contents(&world).await, ["still"]);
     assert_eq!(world.cse.buffer_fill().unwrap().refused, 1);
+}
+
+/// A buffer that forgets once that something has left, as one on disk does when the node dies before that is written.
+struct Forgetful(MemoryBuffer, AtomicBool);
+
+impl Buffer for Forgetful {
+    fn put(&self, context: ContextId, op: Op) -> BoxFuture<'_, Result<BufferKey, BufferError>> {
+        self.0.put(context, op)
+    }
+    fn holds(&self, context: ContextId) -> bool {
+        self.0.holds(context)
+    }
+    fn contexts(&self, limit: usize) -> Vec<ContextId> {
+        self.0.contexts(limit)
+    }
+    fn first(&self, context: ContextId) -> Option<(BufferKey, Op)> {
+        self.0.first(context)
+    }
+    fn left(&self, context: ContextId, key: BufferKey, how: Left) {
+        if self.1.swap(true, Ordering::Relaxed) {
+            self.0.left(context, key, how);
+        }
+    }
+    fn fill(&self) -> BufferFill {
+        self.0.fill()
+    }
+}
+
+#[tokio::test]
+async fn what_is_appended_twice_is_there_once() {
+    let forgetful = Arc::new(Forgetful(MemoryBuffer::new(100), AtomicBool::new(false)));
+    let (world, http) = world_with(forgetful.clone()).await;
+    world.node.set_cut_off(true);
+    for con in ["first", "second"] {
+        assert_eq!(http.post("/cse-a/one/data", "Cone", 4, cin(con)).await.status, 202);
+    }
+    world.node.set_cut_off(false);
+    drained(&world).await;
+    assert!(forgetful.1.load(Ordering::Relaxed), "the first one was appended twice");
+    assert_eq!(contents(&world).await, ["first", "second"]);
 }

@@ -2,6 +2,7 @@
 //! in hexadecimal, times as milliseconds since
 //! 1970 unless the name says otherwise. Readers ignore fields that they do not know.
 
+pub use onemec_core::buffer::BufferFill;
 pub use onemec_mobility::strategy::MoveReason;
 pub use onemec_runtime::audit::{AuditEvent, AuditLine};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct Status {
     pub groups_led: u64,
     /// Replicas held for others.
     pub groups_replicated: u64,
+    /// The local buffer, if the node has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<BufferFill>,
     /// Alarms that are on (frequent moves, crash loops, groups below their minimum).
     #[serde(default)]
     pub alarms: Vec<Alarm>,

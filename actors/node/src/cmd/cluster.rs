@@ -62,6 +62,13 @@ fn text(s: &Status) -> String {
         table.row([&m.name, &m.id.to_string(), &m.state, &m.roles.join(","), &m.aes.to_string(), &load, &seen, &m.poa]);
     }
     let _ = write!(out, "{table}");
+    if let Some(b) = &s.buffer {
+        let _ = writeln!(
+            out,
+            "\nlocal buffer: {} waiting ({} of {} bytes), {} accepted, {} appended, {} refused, {} found no room",
+            b.waiting, b.bytes, b.bytes_max, b.accepted, b.appended, b.refused, b.overflowed
+        );
+    }
     for a in &s.alarms {
         let _ = writeln!(out, "\nALARM {}: {} (docs/errors/{}.md)", a.code, a.text, a.code);
     }

@@ -1,9 +1,9 @@
 //! The admin API of a running node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use onemec_cse::Cse;
 use onemec_mobility::candidates::Location;
@@ -14,6 +14,7 @@ use onemec_runtime::exec::Runtime;
 use onemec_runtime::host::Host;
 use onemec_runtime::lease::LeaseHandle;
 use onemec_runtime::membership::MembershipHandle;
+use onemec_runtime::supervise::Tree;
 use onemec_wire::{ContextId, NodeId};
 use parking_lot::{Mutex, RwLock};
 
@@ -24,13 +25,17 @@ use super::residency::{self, Rules};
 use super::{drains, views};
 use crate::admin::server::{AdminBackend, AdminError, Answer};
 use crate::admin::types::{
-    Ae, AePage, AuditPage, Candidates, CapabilityFile, Directory, Drain, DrainOrder, Handover, HandoverPage, Health,
-    LabelOrder, Measurement, MeasurementRefused, Measurements, MeasurementsTaken, MoveOrder, MoveResult, Status,
+    Ae, AePage, Alarm, AuditPage, Candidates, CapabilityFile, Directory, Drain, DrainOrder, Handover, HandoverPage,
+    Health, LabelOrder, Measurement, MeasurementRefused, Measurements, MeasurementsTaken, MoveOrder, MoveResult,
+    Status,
 };
 use crate::topology::{Node, Topology};
 
 /// Results of orders that are remembered.
 const RESULTS_MAX: usize = 16_384;
+/// Boots that ended badly which are remembered, and for how long they are an alarm.
+const ESCALATIONS_KEPT: usize = 8;
+const ALARM_MS: u64 = 3_600_000;
 /// Measurements in one message, and refusals of them that are listed.
 const MEASUREMENTS_MAX: usize = 1_000;
 const REFUSED_LISTED_MAX: usize = 100;
@@ -54,23 +59,50 @@ pub(super) struct Backend {
     pub(super) began: Instant,
     pub(super) live: RwLock<Option<Arc<Live>>>,
     pub(super) journal: Arc<Journal>,
+    /// What outlives the boots of the node.
+    pub(super) tree: Arc<Tree>,
+    /// Why boots were ended by a part that could not go on, and when: the last ones.
+    escalations: Mutex<VecDeque<(u64, String)>>,
     waiting_for: Mutex<String>,
     next: AtomicU64,
     results: Mutex<BTreeMap<u64, MoveResult>>,
 }
 
 impl Backend {
-    pub(super) fn new(topology: Topology, node: Node, journal: Arc<Journal>) -> Self {
+    pub(super) fn new(topology: Topology, node: Node, journal: Arc<Journal>, tree: Arc<Tree>) -> Self {
         Self {
             topology,
             node,
             began: Instant::now(),
             live: RwLock::new(None),
             journal,
+            tree,
+            escalations: Mutex::default(),
             waiting_for: Mutex::new("the start".into()),
             next: AtomicU64::new(1),
             results: Mutex::default(),
         }
+    }
+
+    /// A boot was ended by a part that could not go on.
+    pub(super) fn escalated(&self, why: String) {
+        let mut last = self.escalations.lock();
+        if last.len() == ESCALATIONS_KEPT {
+            last.pop_front();
+        }
+        last.push_back((wall_ms(), why));
+    }
+
+    /// The alarms about that: they stay on for an hour.
+    pub(super) fn crash_loops(&self) -> Vec<Alarm> {
+        let recent = wall_ms().saturating_sub(ALARM_MS);
+        let last = self.escalations.lock();
+        let alarm = |(since_ms, why): &(u64, String)| Alarm {
+            code: "crash-loop".into(),
+            text: format!("the node began anew because of {why}"),
+            since_ms: *since_ms,
+        };
+        last.iter().filter(|(at, _)| *at >= recent).map(alarm).collect()
     }
 
     /// What the node waits for; empty when it serves.
@@ -173,6 +205,12 @@ impl Backend {
             _ => Err("a measurement has either `node` and `dbm` or `lat` and `lon`".into()),
         }
     }
+}
+
+/// For people.
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The directory did not take it.

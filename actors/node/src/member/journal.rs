@@ -4,7 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
@@ -13,6 +15,7 @@ use onemec_core::context::Contexts as _;
 use onemec_mobility::kpi::{MoveAlarm, MoveKpis, MoveOutcome, MoveSample, Phase};
 use onemec_mobility::strategy::MoveReason;
 use onemec_runtime::exec::{MOVED, MoveRecord, Runtime};
+use onemec_runtime::supervise::{Health, Tree};
 use onemec_wire::{ContextId, Epoch, GroupId, Member, NodeId};
 use parking_lot::Mutex;
 
@@ -30,6 +33,8 @@ const AWAITED_MAX: usize = 16_384;
 /// The journal's file in the data folder.
 const FILE: &str = "handovers.jsonl";
 const FORMER: &str = "handovers.1.jsonl";
+/// Its place in the supervision tree.
+const BRANCH: &str = "journal";
 
 struct Awaited {
     id: u64,
@@ -57,14 +62,24 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Reads what is in the folder and begins to write there.
-    pub(super) fn open(dir: &Path, names: HashMap<NodeId, String>) -> Self {
+    pub(super) fn open(dir: &Path, names: HashMap<NodeId, String>, tree: Arc<Tree>) -> Self {
         let mut moves: VecDeque<Handover> = VecDeque::new();
         for file in [FORMER, FILE] {
             read(&dir.join(file), &mut moves);
         }
         let (lines, waiting) = sync_channel(LINES_MAX);
         let path = dir.to_owned();
-        let writer = std::thread::Builder::new().name("handovers".into()).spawn(move || write(&path, &waiting));
+        let writer = std::thread::Builder::new().name("handovers".into()).spawn(move || {
+            tree.started(BRANCH);
+            let mut health = Health::default();
+            // A line that cannot be written is lost; the next one finds its way.
+            while catch_unwind(AssertUnwindSafe(|| write(&path, &waiting))).is_err() {
+                let pause = health.crashed();
+                tree.crashed(BRANCH, "it panicked", &health);
+                std::thread::sleep(pause);
+                tree.started(BRANCH);
+            }
+        });
         if let Err(e) = writer {
             tracing::error!("the journal of moves is kept in memory only: {e}");
         }
@@ -312,7 +327,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = line(1, None) + &line(2, None) + &line(1, Some(7)) + "{\"id\":3,";
         std::fs::write(dir.path().join(FILE), text).unwrap();
-        let journal = Journal::open(dir.path(), HashMap::new());
+        let journal = Journal::open(dir.path(), HashMap::new(), Arc::default());
         let (page, more) = journal.page(0, 1);
         assert_eq!((page[0].id, page[0].attach_us, more), (1, Some(7), true));
         let (page, more) = journal.page(1, 10);

@@ -16,7 +16,7 @@ mod views;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use onemec_core::context::ContextKind;
 use onemec_core::group::GroupTiming;
@@ -29,8 +29,10 @@ use onemec_runtime::exec::{Actors, ExecOptions, GroupLimits};
 use onemec_runtime::host::{Host, HostOptions};
 use onemec_runtime::membership::{Capabilities, Energy, Location};
 use onemec_runtime::pki::{ClientAuth, Pki, Want};
+use onemec_runtime::supervise::Tree;
 use onemec_runtime::transport::Profile;
 use onemec_wire::NodeId;
+use tokio::task::JoinSet;
 
 use crate::admin;
 use crate::node::{AUDIT_FILE, Member, NodeError};
@@ -56,30 +58,53 @@ enum Ended {
     Stopped,
     /// The cluster had declared it dead: it begins anew.
     Reborn,
+    /// A part of it cannot go on: it gives its groups up and begins anew.
+    Escalated(String),
 }
+
+/// Boots that may end by escalation within the time before the process gives up: whoever runs it starts it anew.
+const ESCALATIONS_MAX: usize = 3;
+const ESCALATIONS_WITHIN: Duration = Duration::from_secs(600);
 
 /// Runs the node, boot after boot, until it is told to stop.
 pub async fn run(member: Member) -> Result<(), NodeError> {
     // The admin API answers from the first moment on, and over all boots: who waits can see what for.
     let names = member.topology.node.iter().map(|n| (NodeId(n.id), n.name.clone())).collect();
-    let journal = Arc::new(Journal::open(&member.data_dir, names));
-    let backend = Arc::new(Backend::new(member.topology.clone(), member.node.clone(), journal));
-    let admin_socket = bind(member.node.admin_listen, "admin_listen").await?;
-    let (stop_admin, admin_stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = tokio::spawn(admin::server::serve(admin_socket, backend.clone(), async {
-        drop(admin_stopped.await);
+    let tree = Arc::new(Tree::default());
+    let journal = Arc::new(Journal::open(&member.data_dir, names, tree.clone()));
+    let backend = Arc::new(Backend::new(member.topology.clone(), member.node.clone(), journal, tree.clone()));
+    let admin_listen = member.node.admin_listen;
+    let mut admin_socket = Some(bind(admin_listen, "admin_listen").await?);
+    let door = backend.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(tree.clone().keep("admin", move || {
+        let (socket, backend) = (admin_socket.take(), door.clone());
+        async move {
+            let socket = match socket {
+                Some(socket) => socket,
+                None => bind(admin_listen, "admin_listen").await.map_err(|e| e.to_string())?,
+            };
+            let ended = admin::server::serve(socket, backend, std::future::pending()).await;
+            Err(ended.map_or_else(|e| e.to_string(), |()| "it ended".into()))
+        }
     }));
     let Member { topology, node, data_dir, ca_dir } = &member;
-    let ended = loop {
-        match serve(topology, node, data_dir, ca_dir, &backend).await {
-            Ok(Ended::Stopped) => break Ok(()),
-            Ok(Ended::Reborn) => tracing::warn!(node = node.name, "declared dead by the cluster: starting anew"),
-            Err(e) => break Err(e),
+    let mut escalations: Vec<Instant> = Vec::new();
+    loop {
+        match serve(topology, node, data_dir, ca_dir, &backend).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::Reborn => tracing::warn!(node = node.name, "declared dead by the cluster: starting anew"),
+            Ended::Escalated(why) => {
+                escalations.retain(|at| at.elapsed() < ESCALATIONS_WITHIN);
+                escalations.push(Instant::now());
+                if escalations.len() > ESCALATIONS_MAX {
+                    return Err(NodeError::Escalated(why));
+                }
+                tracing::error!(node = node.name, "a part cannot go on, starting anew: {why}");
+                backend.escalated(why);
+            }
         }
-    };
-    drop(stop_admin);
-    serving.abort();
-    ended
+    }
 }
 
 fn failed(e: impl std::fmt::Display) -> NodeError {
@@ -106,6 +131,8 @@ async fn serve(
     let http_tls = http_tls(node, &pki, ca_dir, topology)?;
     let host = Host::start(host_options(topology, node, data_dir, pki, cluster)?).await.map_err(failed)?;
     let runtime = host.runtime.clone();
+    let tree = runtime.tree().clone();
+    let mut tasks = JoinSet::new();
     let index = CseIndex::new();
     let rules = Arc::new(Rules::new(&topology.residency));
     let journal = backend.journal.clone();
@@ -119,6 +146,10 @@ async fn serve(
     let move_max = Duration::from_millis(topology.timing.move_ms_max);
     let mover = Mover { runtime: runtime.clone(), targets, move_max };
     let network = Arc::new(Network::new(mover.clone(), topology.mobility.clone()));
+    let buffer = match topology.limits.buffer_bytes_max {
+        0 => None,
+        bytes_max => Some(Arc::new(host.open_buffer(bytes_max).await.map_err(failed)?)),
+    };
     let cse = Cse::new(CseParts {
         options: cse_options(topology, node),
         contexts: Arc::new(runtime.clone()),
@@ -128,8 +159,7 @@ async fn serve(
         tokens: Some(Arc::new(
             glue::HandoverTokens::new(runtime.clone(), topology.timing.token_ms, journal.clone()).await,
         )),
-        // The topology has no key for it yet: what a cut-off node would buffer is answered 503.
-        buffer: None,
+        buffer: buffer.clone().map(|b| b as _),
     });
     for other in topology.node.iter().filter(|n| n.id != node.id) {
         cse.learn_peer(NodeId(other.id), peer_cse(topology, other));
@@ -159,24 +189,33 @@ async fn serve(
     host.lease.valid().await.map_err(failed)?;
     backend.attach(&host, cse.clone(), mover.clone(), network.clone(), rules.clone());
     backend.waits_for("its CSEBase");
-    tokio::time::timeout(BASE_MAX, begin_cse(topology, node, &cse))
+    tokio::time::timeout(BASE_MAX, begin_cse(topology, node, &cse, &mut tasks, &tree))
         .await
         .map_err(|_| NodeError::Start("the CSEBase could not be made: most of the voters must be up".into()))?;
     let listener = Listener::bind(listener_options(topology, node, http_tls))
         .await
         .map_err(|source| NodeError::System { what: format!("http_listen {}", node.http_listen), source })?;
     let running = listener.serve(cse.clone()).map_err(failed)?;
-    let dns = match dns_options(topology, node).map_err(failed)? {
-        None => None,
-        Some(options) => {
-            let what = format!("dns_listen {}", options.listen);
-            let server = DnsServer::bind(options, host.directory(), host.lease.clone())
-                .await
-                .map_err(|source| NodeError::System { what, source })?;
-            runtime.tree().started("dns");
-            Some(tokio::spawn(server.run()))
-        }
-    };
+    if let Some(options) = dns_options(topology, node).map_err(failed)? {
+        let what = format!("dns_listen {}", options.listen);
+        let (directory, lease) = (host.directory(), host.lease.clone());
+        let server = DnsServer::bind(options.clone(), directory.clone(), lease.clone())
+            .await
+            .map_err(|source| NodeError::System { what, source })?;
+        let mut server = Some(server);
+        tasks.spawn(tree.clone().keep("steering/dns", move || {
+            let (server, options) = (server.take(), options.clone());
+            let (directory, lease) = (directory.clone(), lease.clone());
+            async move {
+                let server = match server {
+                    Some(server) => server,
+                    None => DnsServer::bind(options, directory, lease).await.map_err(|e| e.to_string())?,
+                };
+                server.run().await;
+                Err("it ended".into())
+            }
+        }));
+    }
     let (stop_takeover, takeover_stops) = tokio::sync::oneshot::channel();
     let takeover = match &node.service_address {
         None => None,
@@ -184,27 +223,48 @@ async fn serve(
             let lease = host.lease.clone();
             let takeover = Takeover::begin(&service.interface, NodeId(node.id), host.directory(), lease);
             let takeover = takeover.await.map_err(failed)?;
-            Some(tokio::spawn(takeover.run(runtime.tree().clone(), takeover_stops)))
+            let (run, tree) = (tokio::spawn(takeover.run(tree.clone(), takeover_stops)), tree.clone());
+            Some(tokio::spawn(async move {
+                if run.await.is_err() {
+                    tree.escalate("steering/takeover", "it panicked");
+                }
+            }))
         }
     };
-    runtime.tree().started("cse");
-    runtime.tree().started("cse/http");
-    let steward = steward::start(Steward {
-        mover,
-        gossip: host.membership(),
-        audit: host.audit.clone(),
-        journal,
-        network,
-        rules,
-        name: node.name.clone(),
-        moves_max: topology.limits.moves_max,
-    });
+    tree.started("cse");
+    tree.started("cse/http");
+    if buffer.is_some() {
+        let cse = cse.clone();
+        tasks.spawn(tree.clone().keep("cse/local-buffer", move || {
+            let cse = cse.clone();
+            async move {
+                cse.append_buffered().await;
+                Err("it ended".into())
+            }
+        }));
+    }
+    steward::start(
+        &mut tasks,
+        &tree,
+        Steward {
+            mover,
+            gossip: host.membership(),
+            audit: host.audit.clone(),
+            journal,
+            network,
+            rules,
+            name: node.name.clone(),
+            moves_max: topology.limits.moves_max,
+        },
+    );
     backend.waits_for("");
     tracing::info!(node = node.name, poa = node.poa(), "serving");
 
     let ended = tokio::select! {
         () = stop_signal() => Ended::Stopped,
         () = host.declared_dead() => Ended::Reborn,
+        why = tree.escalated() => Ended::Escalated(why),
+        why = backend.tree.escalated() => Ended::Escalated(why),
         why = host.failed() => {
             // What is on the disk is not known any more: the process ends, and looks when it comes back.
             tracing::error!("the directory has stopped: {why}");
@@ -212,18 +272,19 @@ async fn serve(
         }
     };
     backend.waits_for("it is stopping");
-    drop(steward);
-    if let Some(dns) = dns {
-        dns.abort();
-    }
+    tasks.shutdown().await;
     // Given up before the lease is: nobody else holds the address yet.
     drop(stop_takeover);
     if let Some(takeover) = takeover {
         drop(takeover.await);
     }
     backend.detach();
+    if let Some(buffer) = buffer {
+        // What a request still brings is told that it is closed; the next boot opens it anew.
+        buffer.close();
+    }
     match ended {
-        Ended::Stopped => {
+        Ended::Stopped | Ended::Escalated(_) => {
             running.stop().await;
             host.stop().await;
         }
@@ -235,7 +296,7 @@ async fn serve(
     Ok(ended)
 }
 
-async fn begin_cse(topology: &Topology, node: &Node, cse: &Cse) {
+async fn begin_cse(topology: &Topology, node: &Node, cse: &Cse, tasks: &mut JoinSet<()>, tree: &Arc<Tree>) {
     while let Err(e) = cse.ensure_base().await {
         tracing::debug!("CSEBase: {} {}", e.rsc.0, e.debug);
         tokio::time::sleep(AGAIN).await;
@@ -244,12 +305,16 @@ async fn begin_cse(topology: &Topology, node: &Node, cse: &Cse) {
     if let Some(registrar) = registrar.filter(|_| !node.roles.contains(&Role::InCse)) {
         let (cse, id) = (cse.clone(), registrar.cse_id.clone());
         // The IN-CSE may come up later: this CSE serves meanwhile.
-        tokio::spawn(async move {
-            while let Err(e) = cse.register_at(&id).await {
-                tracing::debug!("registration at {id}: {} {}", e.rsc.0, e.debug);
-                tokio::time::sleep(AGAIN * 5).await;
+        tasks.spawn(tree.clone().keep("cse/registration", move || {
+            let (cse, id) = (cse.clone(), id.clone());
+            async move {
+                while let Err(e) = cse.register_at(&id).await {
+                    tracing::debug!("registration at {id}: {} {}", e.rsc.0, e.debug);
+                    tokio::time::sleep(AGAIN * 5).await;
+                }
+                Ok(())
             }
-        });
+        }));
     }
 }
 

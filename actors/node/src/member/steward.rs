@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use onemec_core::context::BoxFuture;
 use onemec_core::context::ContextKind;
 use onemec_core::directory::Directory;
 use onemec_mobility::failback::{self, Displaced, FailbackOptions, Returned};
@@ -13,6 +14,7 @@ use onemec_runtime::audit::Audit;
 use onemec_runtime::directory::Change;
 use onemec_runtime::exec::Runtime;
 use onemec_runtime::membership::{Load, MembershipHandle};
+use onemec_runtime::supervise::Tree;
 use onemec_wire::{ContextId, Epoch, GroupId, Incarnation, Member, NodeId};
 use tokio::task::JoinSet;
 
@@ -47,15 +49,23 @@ pub(super) struct Steward {
     pub(super) moves_max: u32,
 }
 
-/// Starts it; dropping the set ends it.
-pub(super) fn start(steward: Steward) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    tasks.spawn(drains::run(steward.mover.clone(), steward.name.clone(), steward.moves_max));
-    tasks.spawn(say_load(steward.mover.runtime.clone(), steward.gossip.clone()));
+/// Starts it under supervision; dropping the set ends it.
+pub(super) fn start(tasks: &mut JoinSet<()>, tree: &Arc<Tree>, steward: Steward) {
     let steward = Arc::new(steward);
-    tasks.spawn(follow(steward.clone()));
-    tasks.spawn(look(steward));
-    tasks
+    let mut keep = |path: &'static str, task: fn(Arc<Steward>) -> BoxFuture<'static, ()>| {
+        let steward = steward.clone();
+        tasks.spawn(tree.clone().keep(path, move || {
+            let run = task(steward.clone());
+            async move {
+                run.await;
+                Err("it ended".into())
+            }
+        }));
+    };
+    keep("steward/drains", |s| Box::pin(drains::run(s.mover.clone(), s.name.clone(), s.moves_max)));
+    keep("steward/load", |s| Box::pin(say_load(s.mover.runtime.clone(), s.gossip.clone())));
+    keep("steward/registrars", |s| Box::pin(follow(s)));
+    keep("steward/moves", |s| Box::pin(look(s)));
 }
 
 // ---- load ----------------------------------------------------------------------------------------------------------

@@ -200,13 +200,15 @@ pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
         supervision: Some(tree(backend, live, &groups)),
         groups_led: led,
         groups_replicated: groups.len() as u64 - led,
+        buffer: live.cse.buffer_fill(),
         alarms: alarms(backend, live),
     }
 }
 
 fn alarms(backend: &Backend, live: &Live) -> Vec<Alarm> {
     let on = backend.journal.alarms(live.runtime.clock().wall_ms());
-    on.into_iter().map(|a| Alarm { code: a.code.into(), text: a.text, since_ms: a.since_ms }).collect()
+    let moves = on.into_iter().map(|a| Alarm { code: a.code.into(), text: a.text, since_ms: a.since_ms });
+    moves.chain(backend.crash_loops()).collect()
 }
 
 fn member(live: &Live, node: &crate::topology::Node) -> Member {
@@ -237,7 +239,7 @@ fn member(live: &Live, node: &crate::topology::Node) -> Member {
 
 fn tree(backend: &Backend, live: &Live, groups: &[GroupStatus]) -> Supervised {
     let mut root = Supervised { name: backend.node.name.clone(), state: "running".into(), ..Supervised::default() };
-    for branch in live.runtime.tree().branches() {
+    for branch in backend.tree.branches().into_iter().chain(live.runtime.tree().branches()) {
         insert(&mut root, &branch.path, &branch);
     }
     let listed = groups.iter().take(GROUPS_LISTED_MAX).map(|g| Supervised {
@@ -315,6 +317,19 @@ pub(super) fn metrics(backend: &Backend, live: &Live) -> String {
     gauge("onemec_groups_led", "Groups whose primary is this node", groups as f64);
     gauge("onemec_contexts", "Contexts in the directory", contexts as f64);
     gauge("onemec_directory_applied", "Highest directory entry applied here", applied as f64);
+    if let Some(fill) = live.cse.buffer_fill() {
+        gauge("onemec_buffer_waiting", "Operations that wait in the local buffer", fill.waiting as f64);
+        gauge("onemec_buffer_bytes", "Bytes that wait in the local buffer", fill.bytes as f64);
+        gauge("onemec_buffer_bytes_max", "Limit of the local buffer in bytes", fill.bytes_max as f64);
+        let mut counter = |name: &str, help: &str, value: u64| {
+            let head = format!("# HELP {name} {help}\n# TYPE {name} counter");
+            let _never = writeln!(out, "{head}\n{name}{{node=\"{node}\"}} {value}");
+        };
+        counter("onemec_buffer_accepted_total", "Operations taken into the local buffer", fill.accepted);
+        counter("onemec_buffer_overflowed_total", "Operations for which it had no room", fill.overflowed);
+        counter("onemec_buffer_appended_total", "Operations that their contexts have got from it", fill.appended);
+        counter("onemec_buffer_refused_total", "Operations that their contexts refused", fill.refused);
+    }
     out.push_str(&backend.journal.render(live.runtime.clock().wall_ms()));
     out
 }

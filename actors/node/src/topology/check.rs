@@ -80,12 +80,19 @@ impl Checker<'_> {
             ("limits", "connections_max", u64::from(t.limits.connections_max), 1, 1_000_000),
             ("limits", "aes_max", u64::from(t.limits.aes_max), 1, 100_000_000),
             ("limits", "moves_max", u64::from(t.limits.moves_max), 1, 10_000),
+            ("limits", "buffer_bytes_max", t.limits.buffer_bytes_max, 0, 1 << 40),
         ];
         for (section, key, value, min, max) in checks {
             if value < min || value > max {
                 let line = self.lines.section(section, key);
                 self.at(line, format!("{key} = {value}"), format!("use a value from {min} to {max}"));
             }
+        }
+        let least = t.limits.request_bytes_max;
+        if (1..least).contains(&t.limits.buffer_bytes_max) {
+            let line = self.lines.section("limits", "buffer_bytes_max");
+            let what = format!("buffer_bytes_max = {}", t.limits.buffer_bytes_max);
+            self.at(line, what, format!("use 0 (no buffer) or at least request_bytes_max, {least}"));
         }
         let nodes = u32::try_from(t.node.len()).unwrap_or(u32::MAX);
         let least = if t.storage.durability == Durability::Replicated { 2 } else { 1 };
@@ -368,6 +375,7 @@ mod tests {
             ("roles = [\"mn-cse\", \"voter\"]", "roles = [\"mn-cse\"]", "voter"),
             ("roles = [\"mn-cse\", \"voter\"]", "roles = [\"in-cse\", \"voter\"]", "second node"),
             ("replicas = 2", "replicas = 7", "replicas"),
+            ("buffer_bytes_max = 0", "buffer_bytes_max = 4096", "buffer_bytes_max"),
             ("freeze_ms_max = 50", "freeze_ms_max = 0", "freeze_ms_max"),
             ("balance_calm = 0.65", "balance_calm = 0.85", "balance_calm"),
             ("link_hysteresis_db = 3.0", "link_hysteresis_db = -3.0", "link_hysteresis_db"),

@@ -135,6 +135,8 @@ pub struct Limits {
     pub aes_max: u32,
     /// Moves under way at once, as source or target.
     pub moves_max: u32,
+    /// What a node that is cut off takes from its own devices and keeps on its disk until it may append it; 0: nothing.
+    pub buffer_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -145,6 +147,7 @@ impl Default for Limits {
             connections_max: 4096,
             aes_max: 100_000,
             moves_max: 32,
+            buffer_bytes_max: 0,
         }
     }
 }
