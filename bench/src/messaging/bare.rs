@@ -14,7 +14,7 @@ use quinn::congestion::CubicConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
 
 use super::ours::tuning;
-use super::side::{ASK_BYTES, Bulk, Outstanding, PIECE_BYTES, PIECES, Pace, Side, per_second};
+use super::side::{ASK_BYTES, BURST_BYTES, Bulk, Outstanding, PIECE_BYTES, PIECES, Pace, Side, per_second};
 use crate::latency::Latency;
 
 /// As runtime/src/transport/endpoint.rs sets it on loopback.
@@ -24,8 +24,6 @@ const FIRST_RTT: Duration = Duration::from_millis(20);
 /// Pieces taken from a stream at once.
 const READ_PIECES: usize = 32;
 const LEN_BYTES: usize = 4;
-/// Buffers of messages between two looks at the clock.
-const BURST: usize = 4;
 
 /// What a stream is for: its first byte.
 const ECHO: u8 = b'E';
@@ -259,10 +257,12 @@ impl Side for Near {
         let before = self.tell.count().await?;
         let begun = Instant::now();
         while begun.elapsed() < time {
-            for _ in 0..BURST {
+            let mut left = BURST_BYTES / bytes.max(1);
+            while left > 0 {
                 let mut buffer = BytesMut::with_capacity(COALESCE_BYTES);
-                while buffer.len() + LEN_BYTES + bytes <= COALESCE_BYTES {
+                while left > 0 && buffer.len() + LEN_BYTES + bytes <= COALESCE_BYTES {
                     put(&mut buffer, &message);
+                    left -= 1;
                 }
                 self.tell.send.write_chunk(buffer.freeze()).await?;
             }

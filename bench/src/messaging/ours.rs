@@ -1,11 +1,11 @@
 //! Our transport, driven as the runtime drives it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use onemec_runtime::pki::Pki;
 use onemec_runtime::transport::{
@@ -14,7 +14,7 @@ use onemec_runtime::transport::{
 use onemec_wire::{Cluster, Incarnation, Member, NodeId, ServiceId};
 use tokio::task::JoinSet;
 
-use super::side::{ASK_BYTES, Bulk, Outstanding, PIECE_BYTES, PIECES, Pace, Side, per_second};
+use super::side::{ASK_BYTES, BURST_BYTES, Bulk, Outstanding, PIECE_BYTES, PIECES, Pace, Side, per_second};
 use crate::latency::Latency;
 
 const SERVICE: ServiceId = ServiceId(300);
@@ -24,8 +24,6 @@ const FAR: NodeId = NodeId(2);
 const TARGET: u64 = 7;
 /// Nothing takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Messages between two looks at the clock, after which the transport gets its turn.
-const BURST: usize = 256;
 
 /// The settings that both sides have.
 pub(super) fn tuning() -> Tuning {
@@ -103,36 +101,33 @@ impl Near {
     }
 }
 
-/// One asker: the next question follows the answer.
-async fn ask_until(transport: Transport, end: Instant) -> anyhow::Result<Latency> {
-    let mut latency = Latency::new();
+/// One asker: the next question follows the answer. All askers share one histogram: one each, of some hundred KB, would
+/// measure the cache.
+async fn ask_until(transport: Transport, end: Instant, latency: Arc<Mutex<Latency>>) -> anyhow::Result<()> {
     let body = Bytes::from(vec![7; ASK_BYTES]);
     let mut now = Instant::now();
     while now < end {
         let question = Message::new(SERVICE, TARGET, body.clone());
         transport.ask(FAR, Lane::Message, question, PATIENCE).await?;
         let answered = Instant::now();
-        latency.record(answered - now);
+        latency.lock().map_err(|_| anyhow!("an asker panicked"))?.record(answered - now);
         now = answered;
     }
-    Ok(latency)
+    Ok(())
 }
 
 impl Side for Near {
     async fn asks(&mut self, outstanding: usize, time: Duration) -> anyhow::Result<Outstanding> {
         let begun = Instant::now();
-        let mut latency = Latency::new();
-        if outstanding == 1 {
-            latency = ask_until(self.transport.clone(), begun + time).await?;
-        } else {
-            let mut askers = JoinSet::new();
-            for _ in 0..outstanding {
-                askers.spawn(ask_until(self.transport.clone(), begun + time));
-            }
-            while let Some(ended) = askers.join_next().await {
-                latency.add(&ended??);
-            }
+        let latency = Arc::new(Mutex::new(Latency::new()));
+        let mut askers = JoinSet::new();
+        for _ in 0..outstanding {
+            askers.spawn(ask_until(self.transport.clone(), begun + time, latency.clone()));
         }
+        while let Some(ended) = askers.join_next().await {
+            ended??;
+        }
+        let latency = latency.lock().map_err(|_| anyhow!("an asker panicked"))?.clone();
         Ok(Outstanding { rate: per_second(latency.percentiles().count, begun), latency })
     }
 
@@ -141,7 +136,7 @@ impl Side for Near {
         let before = self.told().await?;
         let begun = Instant::now();
         while begun.elapsed() < time {
-            for _ in 0..BURST {
+            for _ in 0..BURST_BYTES / bytes.max(1) {
                 match self.transport.tell(FAR, Lane::Message, Message::new(SERVICE, TARGET, body.clone())) {
                     Ok(()) => {}
                     Err(SendError::QueueFull) => break,

@@ -10,6 +10,8 @@ use crate::latency::Latency;
 
 /// Length of a question and of its answer, without any header.
 pub(super) const ASK_BYTES: usize = 64;
+/// Bytes of one-way messages between two looks at the clock, after which the transport gets its turn.
+pub(super) const BURST_BYTES: usize = 64 << 10;
 /// Length of a piece of bulk.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
 /// Pieces that are handed over at once.

@@ -135,7 +135,7 @@ async fn serve(conn: &Arc<Conn>, send: quinn::SendStream, mut recv: quinn::RecvS
     };
     let (service, target) = (frame.service, frame.target);
     let (way, answer) = oneshot::channel();
-    run::answer(conn, frame, permit, Way::Stream(way), Instant::now());
+    run::answer(conn, &conn.shared.services.load(), frame, permit, Way::Stream(way), Instant::now());
     let mut frame = tokio::select! {
         biased;
         Ok(frame) = answer => frame,

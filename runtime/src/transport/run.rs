@@ -12,7 +12,7 @@ use super::conn::Conn;
 use super::lane;
 use super::message::{Message, Permit};
 use super::service::{Replier, Way, refused};
-use super::shared::count;
+use super::shared::{Services, count};
 use super::{call, transfer};
 
 /// Pieces taken from a stream at once.
@@ -129,37 +129,7 @@ async fn read_lane(conn: &Arc<Conn>, mut recv: quinn::RecvStream) -> Result<(), 
     let mut copied = 0;
     loop {
         let (more, bytes) = fill(&mut recv, &mut channel).await?;
-        let now = Instant::now();
-        let mut messages = 0;
-        while let Some(item) = channel.next()? {
-            messages += 1;
-            match item {
-                Item::LaneOpen(number) => {
-                    conn.open_lane(number)?;
-                    lane = number;
-                }
-                Item::Tell(frame) => {
-                    let permit = conn.receive(lane, frame.wire_len())?;
-                    tell(conn, frame, permit);
-                }
-                Item::Ask(frame) => {
-                    let permit = conn.receive(lane, frame.wire_len())?;
-                    ask(conn, lane, frame, permit, now);
-                }
-                // Nobody waits: the asker gave up, which is no breach.
-                Item::Reply(frame) => {
-                    if let Some(asker) = conn.answered(frame.correlation) {
-                        let _gone = asker.send(Ok(Message::from_frame(frame, Permit::Free)));
-                    }
-                }
-                Item::Fail(frame, fail) => {
-                    if let Some(asker) = conn.answered(frame.correlation) {
-                        let _gone = asker.send(Err(refused(fail.code, fail.text)));
-                    }
-                }
-                _ => {}
-            }
-        }
+        let messages = hand_on(conn, &mut channel, &mut lane)?;
         let totals = &conn.totals;
         totals.received_messages.fetch_add(messages, Ordering::Relaxed);
         totals.received_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -172,6 +142,44 @@ async fn read_lane(conn: &Arc<Conn>, mut recv: quinn::RecvStream) -> Result<(), 
     }
 }
 
+/// Hands on everything that has come on a lane: one look at the clock and at the services for all of it. How many frames.
+fn hand_on(conn: &Arc<Conn>, channel: &mut Channel, lane: &mut LaneNumber) -> Result<u64, ProtocolError> {
+    let now = Instant::now();
+    let services = conn.shared.services.load();
+    let mut frames = 0;
+    while let Some(item) = channel.next()? {
+        frames += 1;
+        match item {
+            Item::LaneOpen(number) => {
+                conn.open_lane(number)?;
+                *lane = number;
+            }
+            Item::Tell(frame) => {
+                let permit = conn.receive(*lane, frame.wire_len())?;
+                tell(conn, &services, frame, permit);
+            }
+            Item::Ask(frame) => {
+                let permit = conn.receive(*lane, frame.wire_len())?;
+                let way = Way::Lane { conn: conn.clone(), lane: *lane, correlation: frame.correlation };
+                answer(conn, &services, frame, permit, way, now);
+            }
+            // Nobody waits: the asker gave up, which is no breach.
+            Item::Reply(frame) => {
+                if let Some(asker) = conn.answered(frame.correlation) {
+                    let _gone = asker.send(Ok(Message::from_frame(frame, Permit::Free)));
+                }
+            }
+            Item::Fail(frame, fail) => {
+                if let Some(asker) = conn.answered(frame.correlation) {
+                    let _gone = asker.send(Err(refused(fail.code, fail.text)));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(frames)
+}
+
 /// False, and the connection closed, if a peer of another domain uses what it may not.
 pub(super) fn allowed(conn: &Conn, service: ServiceId) -> bool {
     let allowed = !conn.foreign || service == ServiceId::FEDERATION;
@@ -182,24 +190,19 @@ pub(super) fn allowed(conn: &Conn, service: ServiceId) -> bool {
     allowed
 }
 
-fn tell(conn: &Arc<Conn>, frame: Frame, permit: Permit) {
+fn tell(conn: &Conn, services: &Services, frame: Frame, permit: Permit) {
     let service = frame.service;
     if !allowed(conn, service) {
         return;
     }
     let message = Message::from_frame(frame, permit);
-    if !conn.shared.with_service(service, |s| s.tell(conn.peer, message)) {
+    if !conn.shared.with_service_of(services, service, |s| s.tell(conn.peer, message)) {
         count(&conn.shared.counters.messages_dropped);
     }
 }
 
-fn ask(conn: &Arc<Conn>, lane: LaneNumber, frame: Frame, permit: Permit, now: Instant) {
-    let way = Way::Lane { conn: conn.clone(), lane, correlation: frame.correlation };
-    answer(conn, frame, permit, way, now);
-}
-
 /// Hands a question to its service.
-pub(super) fn answer(conn: &Arc<Conn>, frame: Frame, permit: Permit, way: Way, now: Instant) {
+pub(super) fn answer(conn: &Conn, services: &Services, frame: Frame, permit: Permit, way: Way, now: Instant) {
     let service = frame.service;
     if !allowed(conn, service) {
         return;
@@ -207,7 +210,7 @@ pub(super) fn answer(conn: &Arc<Conn>, frame: Frame, permit: Permit, way: Way, n
     let deadline = (frame.deadline_ms > 0).then(|| now + Duration::from_millis(frame.deadline_ms.into()));
     let mut reply = Some(Replier::new(way, service, frame.target, deadline));
     let message = Message::from_frame(frame, permit);
-    conn.shared.with_service(service, |s| {
+    conn.shared.with_service_of(services, service, |s| {
         if let Some(reply) = reply.take() {
             s.ask(conn.peer, message, reply);
         }

@@ -16,13 +16,16 @@ use super::service::Service;
 
 /// Bytes per permit of the call budget.
 const BUDGET_UNIT: usize = 1024;
+/// Who takes the messages of which service.
+pub(super) type Services = FxHashMap<ServiceId, Arc<dyn Service>>;
+
 /// Nodes whose breaches are remembered, at most; the oldest window is forgotten first.
 const BREACHERS_MAX: usize = 1024;
 
 pub(super) struct Shared {
     pub(super) me: Member,
     pub(super) tuning: Tuning,
-    pub(super) services: ArcSwap<FxHashMap<ServiceId, Arc<dyn Service>>>,
+    pub(super) services: ArcSwap<Services>,
     pub(super) call_budget: Arc<Semaphore>,
     pub(super) counters: Counters,
     breachers: Mutex<FxHashMap<NodeId, (u32, Instant)>>,
@@ -69,7 +72,16 @@ impl Shared {
 
     /// Runs `f` with the service, if there is one; what `f` captured is dropped either way. False: no such service.
     pub(super) fn with_service(&self, service: ServiceId, f: impl FnOnce(&dyn Service)) -> bool {
-        let services = self.services.load();
+        self.with_service_of(&self.services.load(), service, f)
+    }
+
+    /// The same with a look at the services that serves for several messages.
+    pub(super) fn with_service_of(
+        &self,
+        services: &Services,
+        service: ServiceId,
+        f: impl FnOnce(&dyn Service),
+    ) -> bool {
         let Some(handler) = services.get(&service) else { return false };
         if catch_unwind(AssertUnwindSafe(|| f(handler.as_ref()))).is_err() {
             count(&self.counters.service_panics);
