@@ -129,7 +129,8 @@ impl Inner {
                     tracing::warn!(%context, %key, rsc = %refusal.rsc, "what was buffered is refused: {}", refusal.debug);
                     Left::Refused
                 }
-                Err(Trouble::NotApplied { reason, .. } | Trouble::Unknown(reason)) => {
+                Err(trouble) => {
+                    let reason = trouble.refusal().debug;
                     tracing::debug!(%context, %key, reason, "what was buffered will be tried again");
                     return false;
                 }

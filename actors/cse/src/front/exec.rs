@@ -29,6 +29,11 @@ pub(crate) enum Trouble {
         /// When to try again.
         retry_ms: u64,
     },
+    /// The originator asks too often: not applied.
+    TooMany {
+        /// When to try again.
+        retry_ms: u64,
+    },
     /// Nobody knows.
     Unknown(String),
 }
@@ -61,6 +66,8 @@ impl Trouble {
                 Refusal::new(Rsc::INTERNAL_SERVER_ERROR, format!("not applied, try again: {reason}")),
                 Some(Failure::NotApplied { retry_ms }),
             ),
+            // TS-0004 has no status for it: what was asked for is not acceptable now.
+            Self::TooMany { retry_ms } => (too_many(), Some(Failure::TooMany { retry_ms })),
             Self::Unknown(reason) => {
                 let text = format!("outcome unknown, it may still be applied: {reason}");
                 (Refusal::new(Rsc::REQUEST_TIMEOUT, text), Some(Failure::Unknown))
@@ -75,9 +82,14 @@ impl Trouble {
         match self {
             Self::Refused(refusal) => refusal,
             Self::NotApplied { reason, .. } => Refusal::new(Rsc::INTERNAL_SERVER_ERROR, reason),
+            Self::TooMany { .. } => too_many(),
             Self::Unknown(reason) => Refusal::new(Rsc::REQUEST_TIMEOUT, reason),
         }
     }
+}
+
+fn too_many() -> Refusal {
+    Refusal::new(Rsc::NOT_ACCEPTABLE, "not applied, try again: this originator asks too often")
 }
 
 /// An operation that was done.

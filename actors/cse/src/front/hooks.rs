@@ -108,6 +108,11 @@ pub enum Failure {
         /// Milliseconds.
         retry_ms: u64,
     },
+    /// Not applied, since its originator asks too often; try again after so many milliseconds. HTTP 429.
+    TooMany {
+        /// Milliseconds.
+        retry_ms: u64,
+    },
     /// It may still be applied. HTTP 504.
     Unknown,
 }

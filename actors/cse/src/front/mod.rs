@@ -15,6 +15,7 @@ mod options;
 mod originator;
 mod outside;
 mod peers;
+mod rates;
 mod register;
 mod serve;
 
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     peers: DashMap<NodeId, Arc<PeerCse>>,
     stems: register::Stems,
     fan_outs: fanout::Seen,
+    rates: rates::Rates,
     buffer: Option<Arc<dyn Buffer>>,
     /// Rung when something was put into the buffer.
     buffered: tokio::sync::Notify,
@@ -91,11 +93,12 @@ pub(crate) struct Job<'a> {
 impl Cse {
     /// A CSE. Its CSEBase must be made with [`Cse::ensure_base`] before it serves.
     pub fn new(parts: CseParts) -> Self {
-        let me = parts.options.identity();
+        let (me, rate) = (parts.options.identity(), parts.options.requests_per_s_max);
         Self {
             inner: Arc::new(Inner {
                 options: parts.options,
                 me,
+                rates: rates::Rates::new(rate),
                 contexts: parts.contexts,
                 index: parts.index,
                 sender: parts.sender,
@@ -174,9 +177,16 @@ impl Inner {
             hops: 0,
         };
         if request.op == Operation::Create && request.ty == Some(Ty::AE) {
+            // Who registers may have no name yet: its address stands for it.
+            let from = caller.ip.map(|ip| ip.to_string()).unwrap_or_default();
+            self.admit(&from, now_ms)?;
             return self.register(request, caller, call).await;
         }
         let origin = self.originator(request, caller)?;
+        // The members of a fan-out were paid for with the request that led to them.
+        if depth == 0 && !origin.who.trusted {
+            self.admit(&origin.who.id, now_ms)?;
+        }
         let job = Job { request, caller, who: origin.who, origin: origin.place, call, depth };
         let timeout = job.call.deadline + DEADLINE_SLACK;
         match tokio::time::timeout(timeout, self.serve(cse, &job)).await {
@@ -184,6 +194,10 @@ impl Inner {
             // Whoever holds the operation may still apply it.
             Err(_) => Err(Trouble::Unknown("the deadline passed".into())),
         }
+    }
+
+    fn admit(&self, originator: &str, now_ms: u64) -> Result<(), Trouble> {
+        self.rates.admit(originator, now_ms).map_err(|retry_ms| Trouble::TooMany { retry_ms })
     }
 
     /// Tells an originator that its AE has another home than the CSE that it asked (DESIGN.md section 5, clients).

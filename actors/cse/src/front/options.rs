@@ -20,6 +20,8 @@ pub struct CseOptions {
     pub admins: Vec<String>,
     /// How long a request may take when it does not say so itself.
     pub request_ms_max: u64,
+    /// Requests per second of one originator, and registrations per second from one address; 0: no limit.
+    pub requests_per_s_max: u32,
     /// Send verification requests for new subscriptions (TS-0004 7.4.8.2.1 leaves it open).
     pub verify_subscriptions: bool,
     /// How long a notification target may take to agree to a new subscription.
@@ -42,6 +44,7 @@ impl Default for CseOptions {
             poa: Vec::new(),
             admins: vec!["CAdmin".into()],
             request_ms_max: 5_000,
+            requests_per_s_max: 0,
             verify_subscriptions: true,
             verify_ms_max: 2_000,
             fan_out_parallel_max: 32,

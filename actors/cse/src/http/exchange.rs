@@ -172,6 +172,10 @@ fn finish(handled: Handled) -> http::Response<Bytes> {
             *http.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             retry(&mut http, retry_ms);
         }
+        Some(Failure::TooMany { retry_ms }) => {
+            *http.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            retry(&mut http, retry_ms);
+        }
         Some(Failure::Unknown) => *http.status_mut() = StatusCode::GATEWAY_TIMEOUT,
     }
     if let Some((poa, epoch)) = home {

@@ -3,6 +3,7 @@
 mod deliver;
 mod policy;
 mod sender;
+mod tls;
 
 pub use deliver::NotifyHandler;
 pub use policy::{SendOptions, SendPolicy};

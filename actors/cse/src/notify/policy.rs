@@ -1,10 +1,11 @@
 //! Where this CSE may send requests: a client names the targets, so the operator has the last word.
 
+use std::sync::Arc;
+
 use http::Uri;
 
 /// Limits of outgoing requests.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone)]
 pub struct SendOptions {
     /// Requests under way to one host.
     pub per_host_max: usize,
@@ -16,6 +17,8 @@ pub struct SendOptions {
     pub keep_ms: u64,
     /// Targets.
     pub policy: SendPolicy,
+    /// Whose certificates `https://` targets must have; `None`: the authorities that this machine trusts.
+    pub authorities: Option<Arc<rustls::RootCertStore>>,
 }
 
 impl Default for SendOptions {
@@ -26,13 +29,13 @@ impl Default for SendOptions {
             response_bytes_max: 1 << 20,
             keep_ms: 300_000,
             policy: SendPolicy::default(),
+            authorities: None,
         }
     }
 }
 
 /// Hosts that are allowed or refused: names, addresses, or `*.suffix`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SendPolicy {
     /// If not empty, only these.
     pub allow: Vec<String>,

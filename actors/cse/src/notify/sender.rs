@@ -1,6 +1,6 @@
 //! Sends requests to AEs and CSEs over HTTP, with bounded connections per host.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use onemec_onem2m::{Refusal, Request, Response, Rsc};
 use tokio::sync::Semaphore;
 
 use super::policy::SendOptions;
+use super::tls::{self, Secure};
 
 /// Hosts whose permits are kept.
 const HOSTS_MAX: usize = 4096;
@@ -23,10 +24,37 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
 
+fn tcp() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT));
+    connector.set_nodelay(true);
+    connector
+}
+
+fn pool(options: &SendOptions) -> hyper_util::client::legacy::Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_idle_timeout(IDLE).pool_max_idle_per_host(options.per_host_max);
+    builder
+}
+
+/// A certificate that is not good stands at the end of the chain.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}
+
 /// The HTTP client of a node. Share one.
 pub struct Sender {
     options: SendOptions,
     client: Client<HttpConnector, Full<Bytes>>,
+    /// Made with the first `https://` target: this machine's authorities are read from its disk.
+    secure: OnceLock<Result<Secure, String>>,
     all: Arc<Semaphore>,
     hosts: DashMap<String, Arc<Semaphore>>,
 }
@@ -34,15 +62,9 @@ pub struct Sender {
 impl Sender {
     /// A client. Call it inside a tokio runtime.
     pub fn new(options: SendOptions) -> Arc<Self> {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(options.per_host_max)
-            .build(connector);
+        let client = pool(&options).build(tcp());
         let all = Arc::new(Semaphore::new(options.requests_max));
-        Arc::new(Self { options, client, all, hosts: DashMap::new() })
+        Arc::new(Self { options, client, secure: OnceLock::new(), all, hosts: DashMap::new() })
     }
 
     /// Its limits.
@@ -79,9 +101,10 @@ impl Sender {
         // `?ct=json` picks the serialisation and is not for the receiver (TS-0001 9.6.8).
         let plain = url.split_once("?ct=").map_or(url, |(u, _)| u);
         let uri: Uri = plain.parse().map_err(|_| bad("not a URL".into()))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(bad("only http is supported".into()));
-        }
+        let scheme = match uri.scheme_str() {
+            Some(scheme @ ("http" | "https")) => scheme,
+            _ => return Err(bad("only http and https are supported".into())),
+        };
         if !self.options.policy.permits(&uri) {
             return Err(bad("requests to this host are not permitted".into()));
         }
@@ -90,7 +113,7 @@ impl Sender {
         let path = uri.path_and_query().filter(|p| p.as_str() != "/").cloned();
         let path = path.or_else(|| message.uri().path_and_query().cloned());
         *message.uri_mut() = Uri::builder()
-            .scheme("http")
+            .scheme(scheme)
             .authority(authority.as_str())
             .path_and_query(path.ok_or_else(|| bad("no path".into()))?)
             .build()
@@ -98,7 +121,12 @@ impl Sender {
         let permits = self.permits(&authority);
         let _host = permits.acquire().await.map_err(|e| bad(e.to_string()))?;
         let _all = self.all.acquire().await.map_err(|e| bad(e.to_string()))?;
-        let answer = self.client.request(message.map(Full::new)).await.map_err(|e| bad(e.to_string()))?;
+        let message = message.map(Full::new);
+        let answer = match scheme {
+            "https" => self.secure().map_err(bad)?.request(message).await,
+            _ => self.client.request(message).await,
+        };
+        let answer = answer.map_err(|e| bad(with_causes(&e)))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, self.options.response_bytes_max).collect().await;
         let body = body.map_err(|e| bad(e.to_string()))?.to_bytes();
@@ -108,6 +136,11 @@ impl Sender {
             return Ok(Response::new(rsc, request.rqi.clone(), request.rvi));
         }
         response_from_http(&head, body)
+    }
+
+    fn secure(&self) -> Result<&Secure, String> {
+        let make = || tls::connector(tcp(), self.options.authorities.as_ref()).map(|c| pool(&self.options).build(c));
+        self.secure.get_or_init(make).as_ref().map_err(String::clone)
     }
 
     fn permits(&self, host: &str) -> Arc<Semaphore> {

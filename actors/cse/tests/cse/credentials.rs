@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use onemec_cse::AuthMode;
 use onemec_cse::http::ListenerOptions;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rcgen::SanType;
+use rustls::pki_types::ServerName;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Answer, Http, World};
+use crate::support::{Answer, Authority, Http, World, provider};
 
 const AE: &str = r#"{"m2m:ae":{"rn":"dev","api":"N","rr":true,"srv":["3"]}}"#;
 
@@ -43,37 +43,6 @@ async fn a_bearer_token_is_bound_to_its_ae() {
     // Optional: who shows one is held to it.
     assert_eq!(optional.call("GET", "/cse-a/dev", "Cone", "", b"").await.rsc, 2000);
     assert_eq!(optional.call("GET", "/cse-a/dev", "Cone", &token("t-two"), b"").await.rsc, 4106);
-}
-
-struct Authority {
-    pem: rcgen::Certificate,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap();
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
-    fn issue(&self, san: SanType) -> (Vec<rustls::pki_types::CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.subject_alt_names.push(san);
-        let key = KeyPair::generate().unwrap();
-        let made = params.signed_by(&key, &self.issuer).unwrap();
-        (vec![made.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-    }
-    fn roots(&self) -> rustls::RootCertStore {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.pem.der().clone()).unwrap();
-        roots
-    }
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 #[tokio::test]

@@ -2,11 +2,13 @@
 #![allow(dead_code)]
 
 mod answering;
+mod authority;
 mod http;
 mod wait;
 mod world;
 
 pub use answering::Answering;
+pub use authority::{Authority, provider};
 pub use http::{Answer, Http};
 pub use wait::until;
 pub use world::{Out, START_MS, World, options, with_query};
