@@ -215,6 +215,21 @@ pub enum CaCommand {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Issue a certificate for a device, or for a CSE outside the cluster
+    #[command(after_help = "Example:\n  onemec ca client /root/onemec-ca --domain iot.example --id Cmeter7")]
+    Client {
+        /// Folder of the authority
+        dir: PathBuf,
+        /// The cluster's domain
+        #[arg(long)]
+        domain: String,
+        /// AE-ID, or CSE-ID with its slash
+        #[arg(long)]
+        id: String,
+        /// Where ID.pem and ID.key are written; left out: DIR/clients
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
 }
 
 /// `onemec config`.

@@ -122,9 +122,17 @@ impl CaAuthority {
 
     /// Certificate and key for an AE that authenticates itself to CSEs with TLS.
     pub fn issue_ae(&self, ae_id: &str, validity: Validity) -> Result<Issued, PkiError> {
-        let identity = Identity::ae(&self.domain, ae_id);
-        let mut params = params(ae_id, validity);
-        params.subject_alt_names = vec![uri(&identity)?];
+        self.client(&Identity::ae(&self.domain, ae_id), ae_id, validity)
+    }
+
+    /// The same for a CSE outside the cluster; its CSE-ID without the slash.
+    pub fn issue_cse(&self, cse_id: &str, validity: Validity) -> Result<Issued, PkiError> {
+        self.client(&Identity::cse(&self.domain, cse_id), cse_id, validity)
+    }
+
+    fn client(&self, identity: &Identity, common_name: &str, validity: Validity) -> Result<Issued, PkiError> {
+        let mut params = params(common_name, validity);
+        params.subject_alt_names = vec![uri(identity)?];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.with_new_key(|key| self.sign(&params, key))
     }

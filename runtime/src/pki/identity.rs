@@ -25,6 +25,13 @@ pub enum Identity {
         /// Its AE-ID as registered.
         ae_id: String,
     },
+    /// A CSE outside the cluster, a client of CSEs of a domain.
+    Cse {
+        /// The domain.
+        domain: String,
+        /// Its CSE-ID, without the slash.
+        cse_id: String,
+    },
 }
 
 impl Identity {
@@ -36,10 +43,14 @@ impl Identity {
     pub fn ae(domain: impl Into<String>, ae_id: impl Into<String>) -> Self {
         Self::Ae { domain: domain.into(), ae_id: ae_id.into() }
     }
+    /// A CSE outside the cluster.
+    pub fn cse(domain: impl Into<String>, cse_id: impl Into<String>) -> Self {
+        Self::Cse { domain: domain.into(), cse_id: cse_id.into() }
+    }
     /// Its domain.
     pub fn domain(&self) -> &str {
         match self {
-            Self::Node { domain, .. } | Self::Ae { domain, .. } => domain,
+            Self::Node { domain, .. } | Self::Ae { domain, .. } | Self::Cse { domain, .. } => domain,
         }
     }
     /// The URI that stands in the certificate.
@@ -47,6 +58,7 @@ impl Identity {
         match self {
             Self::Node { domain, node } => format!("onemec://{domain}/node/{}", node.0),
             Self::Ae { domain, ae_id } => format!("onemec://{domain}/ae/{}", escape(ae_id)),
+            Self::Cse { domain, cse_id } => format!("onemec://{domain}/cse/{}", escape(cse_id)),
         }
     }
     /// The identity in a URI, if it is one of ours and well formed.
@@ -58,6 +70,7 @@ impl Identity {
         let identity = match path.split_once('/')? {
             ("node", id) => Self::node(domain, NodeId(id.parse().ok()?)),
             ("ae", id) if !id.is_empty() => Self::ae(domain, unescape(id)?),
+            ("cse", id) if !id.is_empty() => Self::cse(domain, unescape(id)?),
             _ => return None,
         };
         // Only the one canonical spelling, so that two texts are never one identity.
@@ -126,6 +139,7 @@ mod tests {
             Identity::node("edge.example", NodeId(7)),
             Identity::ae("edge.example", "Csensor 1"),
             Identity::ae("d", "/cse-1/C%"),
+            Identity::cse("edge.example", "mn-7"),
         ] {
             assert_eq!(Identity::from_uri(&identity.uri()), Some(identity));
         }
@@ -142,7 +156,7 @@ mod tests {
             "onemec://d/ae/",
             "onemec://d/ae/%41",
             "onemec://d/ae/%zz",
-            "onemec://d/cse/7",
+            "onemec://d/host/7",
             "https://d/node/7",
         ] {
             assert_eq!(Identity::from_uri(bad), None, "{bad}");

@@ -50,6 +50,12 @@ impl Pki {
         }
     }
 
+    /// The same node, believing others: for a listener whose clients have an authority of their own.
+    #[must_use]
+    pub fn trusting(&self, trust: Arc<Trust>) -> Self {
+        Self { trust, ..self.clone() }
+    }
+
     /// The node.
     pub const fn node(&self) -> NodeId {
         self.node

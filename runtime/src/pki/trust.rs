@@ -26,9 +26,9 @@ pub struct Trust {
 pub enum Want {
     /// Nodes only (the cluster's own protocol).
     Node,
-    /// AEs only (listeners for devices).
-    Ae,
-    /// Both (CSE to CSE over HTTPS beside devices).
+    /// AEs and CSEs of others (listeners for devices).
+    Client,
+    /// All of them.
     Any,
 }
 
@@ -119,7 +119,9 @@ impl Verifier {
     ) -> Result<(), rustls::Error> {
         let identity = self.trust.verify(end_entity, intermediates, now.as_secs(), client).map_err(tls_error)?;
         match (self.want, &identity) {
-            (Want::Any, _) | (Want::Node, Identity::Node { .. }) | (Want::Ae, Identity::Ae { .. }) => Ok(()),
+            (Want::Any, _)
+            | (Want::Node, Identity::Node { .. })
+            | (Want::Client, Identity::Ae { .. } | Identity::Cse { .. }) => Ok(()),
             _ => Err(tls_error(PkiError::WrongKind { found: identity })),
         }
     }

@@ -157,7 +157,7 @@ async fn a_listener_knows_its_ae() {
     let valid = Validity::starting(now_s(), HOUR);
     let server = ours.issue_server(&["localhost".into()], &[], valid).unwrap();
     let server = Arc::new(Credentials::from_pem(&server.certificate_pem, &server.key_pem).unwrap());
-    let config = pki.tls_server(server, ClientAuth::Required(Want::Ae)).unwrap();
+    let config = pki.tls_server(server, ClientAuth::Required(Want::Client)).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(der(ours.certificate_pem())).unwrap();
     let handshake = |issued: onemec_runtime::pki::Issued| {

@@ -1,6 +1,8 @@
-//! `onemec ca init|issue`.
+//! `onemec ca init|issue|client`.
 
 use std::path::{Path, PathBuf};
+
+use onemec_onem2m::id::EntityId;
 
 use super::{CommandError, Context, Done};
 use crate::member::ca;
@@ -27,21 +29,36 @@ pub(super) fn init(context: &Context, dir: &Path, domain: &str) -> Done {
     context.print(&json, |_| text + "\n")
 }
 
+/// The authority in a folder; none is made here.
+fn existing(dir: &Path, domain: &str) -> Result<onemec_runtime::pki::CaAuthority, CommandError> {
+    if !dir.join("ca.key").exists() {
+        let dir = dir.display();
+        let fix = format!("make one: onemec ca init {dir} --domain {domain}");
+        return Err(failed(format!("{dir} holds no authority\n    -> {fix}")));
+    }
+    ca::authority(dir, domain).map_err(failed)
+}
+
+pub(super) fn client(context: &Context, dir: &Path, domain: &str, id: &str, out: Option<PathBuf>) -> Done {
+    if !matches!(EntityId::parse(id), Some(EntityId::AeC { cse: None, .. } | EntityId::AeS { .. } | EntityId::Cse(_))) {
+        return Err(failed(format!("`{id}` is no AE-ID and no CSE-ID\n    -> write Cmeter7, Smeter7 or /mn-7")));
+    }
+    let authority = existing(dir, domain)?;
+    let out = out.unwrap_or_else(|| dir.join("clients"));
+    let (pem, key) = ca::issue_client(&authority, id, &out).map_err(failed)?;
+    let json = serde_json::json!({ "id": id, "certificate": pem, "key": key });
+    context.print(&json, |_| {
+        format!("certificate of {id} issued\n  certificate {}\n  key         {}\n", pem.display(), key.display())
+    })
+}
+
 pub(super) fn issue(context: &Context, dir: &Path, file: &Path, name: &str, out: Option<PathBuf>) -> Done {
     let topology = topology::load(file)?;
     let Some(node) = topology.node(name) else {
         let (name, names) = (name.to_owned(), topology.names());
         return Err(crate::node::NodeError::NoSuchNode { file: file.display().to_string(), name, names }.into());
     };
-    if !dir.join("ca.key").exists() {
-        return Err(failed(format!(
-            "{} holds no authority\n    -> make one: onemec ca init --dir {} --domain {}",
-            dir.display(),
-            dir.display(),
-            topology.cluster.domain
-        )));
-    }
-    let authority = ca::authority(dir, &topology.cluster.domain).map_err(failed)?;
+    let authority = existing(dir, &topology.cluster.domain)?;
     let out = out.unwrap_or_else(|| dir.join(name));
     let (pem, key) = ca::issue(&authority, node, &out).map_err(failed)?;
     let trust = out.join("ca.pem");

@@ -106,6 +106,9 @@ pub async fn run(cli: Cli) -> Done {
         Command::Ca { command: CaCommand::Issue { dir, topology, name, out } } => {
             ca::issue(&context, &dir, &topology, &name, out)
         }
+        Command::Ca { command: CaCommand::Client { dir, domain, id, out } } => {
+            ca::client(&context, &dir, &domain, &id, out)
+        }
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&context, &file),
         Command::Capabilities => cluster::capabilities(&context).await,
     }

@@ -18,6 +18,8 @@ use crate::topology::{Node, Topology};
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Node certificates are short-lived; running nodes renew theirs after two thirds of this.
 const NODE_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Certificates of devices: one year, since they are renewed by hand.
+const CLIENT_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How often a node looks whether its certificate wants renewal.
 const RENEW_LOOK: Duration = Duration::from_secs(60);
 
@@ -56,6 +58,20 @@ pub fn issue(ca: &CaAuthority, node: &Node, out: &Path) -> Result<(PathBuf, Path
     std::fs::create_dir_all(out).map_err(io(out))?;
     let issued = ca.issue_node(NodeId(node.id), Validity::starting(now_s(), NODE_LIFETIME))?;
     let (pem, key) = paths(out, &node.name);
+    write_private(&key, &issued.key_pem)?;
+    write_public(&pem, &issued.certificate_pem)?;
+    Ok((pem, key))
+}
+
+/// Issues the certificate of a client, an AE-ID or a CSE-ID with its slash, into `out`.
+pub fn issue_client(ca: &CaAuthority, id: &str, out: &Path) -> Result<(PathBuf, PathBuf), PkiError> {
+    std::fs::create_dir_all(out).map_err(io(out))?;
+    let validity = Validity::starting(now_s(), CLIENT_LIFETIME);
+    let (issued, name) = match id.strip_prefix('/') {
+        Some(cse) => (ca.issue_cse(cse, validity)?, cse),
+        None => (ca.issue_ae(id, validity)?, id),
+    };
+    let (pem, key) = paths(out, name);
     write_private(&key, &issued.key_pem)?;
     write_public(&pem, &issued.certificate_pem)?;
     Ok((pem, key))
@@ -115,6 +131,12 @@ pub fn http_credentials(topology: &Topology, node: &Node, dir: &Path) -> Result<
     let names = ["localhost".to_owned(), node.name.clone()];
     let issued = ca.issue_server(&names, &[node.http_listen.ip()], Validity::starting(now_s(), NODE_LIFETIME))?;
     Ok(Arc::new(Credentials::from_pem(&issued.certificate_pem, &issued.key_pem)?))
+}
+
+/// Trust in an authority other than the cluster's, for clients of the door.
+pub fn trust_in(domain: &str, file: &Path) -> Result<Arc<Trust>, PkiError> {
+    let pem = std::fs::read_to_string(file).map_err(io(file))?;
+    Ok(Arc::new(Trust::new(domain, &pem)?))
 }
 
 /// The cluster that an authority stands for: its certificate is what all nodes have in common.

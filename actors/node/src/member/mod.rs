@@ -22,13 +22,13 @@ use onemec_core::context::ContextKind;
 use onemec_core::group::GroupTiming;
 use onemec_core::lease::LeaseTiming;
 use onemec_cse::http::{HttpLimits, Listener, ListenerOptions};
-use onemec_cse::notify::{SendOptions, Sender};
+use onemec_cse::notify::{SendOptions, SendPolicy, Sender};
 use onemec_cse::{AuthMode, Cse, CseIndex, CseOptions, CseParts, NotifyHandler, PeerCse, TreeFactory};
 use onemec_onem2m::CseIdentity;
 use onemec_runtime::exec::{Actors, ExecOptions, GroupLimits};
 use onemec_runtime::host::{Host, HostOptions};
 use onemec_runtime::membership::{Capabilities, Energy, Location};
-use onemec_runtime::pki::{ClientAuth, Pki, Want};
+use onemec_runtime::pki::{ClientAuth, Pki, Want, read_pem_certificates};
 use onemec_runtime::supervise::Tree;
 use onemec_runtime::transport::Profile;
 use onemec_wire::NodeId;
@@ -154,7 +154,7 @@ async fn serve(
         options: cse_options(topology, node),
         contexts: Arc::new(runtime.clone()),
         index: index.clone(),
-        sender: Sender::new(SendOptions::default()),
+        sender: Sender::new(send_options(topology)?),
         mobility: Some(Arc::new(glue::Attach { mover: mover.clone(), journal: journal.clone() })),
         tokens: Some(Arc::new(
             glue::HandoverTokens::new(runtime.clone(), topology.timing.token_ms, journal.clone()).await,
@@ -438,10 +438,30 @@ fn cse_options(topology: &Topology, node: &Node) -> CseOptions {
         base_name: node.cse_base.clone(),
         cse_id: node.cse_id.clone(),
         sp_id: topology.cluster.domain.clone(),
+        requests_per_s_max: topology.limits.requests_per_s_max,
+        verify_subscriptions: topology.notifications.verify,
+        verify_ms_max: topology.notifications.verify_ms_max,
         cse_type: if node.roles.contains(&Role::InCse) { 1 } else { 2 },
         poa,
         ..CseOptions::default()
     }
+}
+
+fn send_options(topology: &Topology) -> Result<SendOptions, NodeError> {
+    let n = &topology.notifications;
+    let authorities = n.ca.as_ref().map(|file| -> Result<_, NodeError> {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in read_pem_certificates(file).map_err(failed)? {
+            roots.add(certificate).map_err(|e| failed(format!("{}: {e}", file.display())))?;
+        }
+        Ok(Arc::new(roots))
+    });
+    Ok(SendOptions {
+        keep_ms: n.keep_ms,
+        policy: SendPolicy { allow: n.allow.clone(), deny: n.deny.clone() },
+        authorities: authorities.transpose()?,
+        ..SendOptions::default()
+    })
 }
 
 fn peer_cse(topology: &Topology, node: &Node) -> PeerCse {
@@ -491,9 +511,13 @@ fn http_tls(
     let clients = match node.security.auth {
         Auth::None => ClientAuth::Off,
         // A bearer token will do as well: the door itself asks for one of the two.
-        Auth::Optional | Auth::Required => ClientAuth::Optional(Want::Ae),
+        Auth::Optional | Auth::Required => ClientAuth::Optional(Want::Client),
     };
-    let mut config = pki.tls_server(server, clients).map_err(failed)?;
+    let door = match &node.security.client_ca {
+        None => pki.clone(),
+        Some(file) => pki.trusting(ca::trust_in(&topology.cluster.domain, file).map_err(failed)?),
+    };
+    let mut config = door.tls_server(server, clients).map_err(failed)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(Arc::new(config)))
 }

@@ -81,6 +81,9 @@ impl Checker<'_> {
             ("limits", "aes_max", u64::from(t.limits.aes_max), 1, 100_000_000),
             ("limits", "moves_max", u64::from(t.limits.moves_max), 1, 10_000),
             ("limits", "buffer_bytes_max", t.limits.buffer_bytes_max, 0, 1 << 40),
+            ("limits", "requests_per_s_max", u64::from(t.limits.requests_per_s_max), 0, 1_000_000),
+            ("notifications", "verify_ms_max", t.notifications.verify_ms_max, 10, 60_000),
+            ("notifications", "keep_ms", t.notifications.keep_ms, 1000, 7 * 24 * 3_600_000),
         ];
         for (section, key, value, min, max) in checks {
             if value < min || value > max {
@@ -317,6 +320,13 @@ impl Checker<'_> {
             }
         }
         let s = &n.security;
+        if s.client_ca.is_some() && (!s.tls || s.auth == Auth::None) {
+            at(
+                line("client_ca"),
+                "client_ca, but no client is asked for a certificate".into(),
+                "set tls = true and auth = \"optional\" or \"required\", or remove it",
+            );
+        }
         if s.certificate.is_some() != s.key.is_some() {
             at(line("security"), "certificate and key come together".into(), "give both files or none");
         }

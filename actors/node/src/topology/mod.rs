@@ -34,6 +34,9 @@ pub struct Topology {
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
+    /// Notifications to subscribers.
+    #[serde(default)]
+    pub notifications: Notifications,
     /// How clients find the serving node.
     #[serde(default)]
     pub steering: Steering,
@@ -137,6 +140,8 @@ pub struct Limits {
     pub moves_max: u32,
     /// What a node that is cut off takes from its own devices and keeps on its disk until it may append it; 0: nothing.
     pub buffer_bytes_max: u64,
+    /// Requests per second of one originator, and registrations per second from one address; 0: no limit.
+    pub requests_per_s_max: u32,
 }
 
 impl Default for Limits {
@@ -148,7 +153,35 @@ impl Default for Limits {
             aes_max: 100_000,
             moves_max: 32,
             buffer_bytes_max: 0,
+            requests_per_s_max: 0,
         }
+    }
+}
+
+/// Notifications to subscribers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Notifications {
+    /// Ask every target whether it agrees before a subscription is made.
+    pub verify: bool,
+    /// A target that has not agreed by then does not agree.
+    pub verify_ms_max: u64,
+    /// A notification that cannot be delivered is tried so long.
+    pub keep_ms: u64,
+    /// PEM file of the authorities of `https://` targets; absent: those that the machine trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// Hosts to which requests may go (names, addresses, `*.suffix`); empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Hosts to which none may go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
+}
+
+impl Default for Notifications {
+    fn default() -> Self {
+        Self { verify: true, verify_ms_max: 2000, keep_ms: 300_000, ca: None, allow: Vec::new(), deny: Vec::new() }
     }
 }
 
