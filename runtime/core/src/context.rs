@@ -139,6 +139,12 @@ pub trait Machine: Send {
     /// The kept records that it refers to: those with `Outcome::keep` that were not released.
     fn kept(&self) -> Vec<Seq>;
 
+    /// Bytes of memory that the state takes, roughly; asked every few dozen operations, so it must be cheap. A node whose
+    /// contexts take too much lets the least recently used ones leave memory.
+    fn memory_bytes(&self) -> usize {
+        4096
+    }
+
     /// The node begins (`true`) or stops (`false`) to serve this context as primary. Used to publish the context in the
     /// node's read index and to take it out again; must not change replicated state.
     fn serving(&mut self, primary: bool);
@@ -336,6 +342,12 @@ pub enum CreateError {
         /// Who holds it.
         holder: ContextId,
     },
+    /// The group that it was to join has as many contexts as a group may have; nothing was created (I8).
+    #[error("a group has at most {contexts_max} contexts")]
+    GroupFull {
+        /// So many it may have.
+        contexts_max: u32,
+    },
     /// The call failed as other calls do.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -384,4 +396,9 @@ pub trait Contexts: Send + Sync {
     fn set_bundle(&self, context: ContextId, bundle: Option<String>) -> BoxFuture<'_, Result<(), CallError>>;
     /// Reads at the primary, wherever that is; for contexts that are not served here.
     fn read(&self, context: ContextId, op: Op, options: CallOptions) -> BoxFuture<'_, Result<Answer, CallError>>;
+    /// Brings a context that this node serves into memory, if it has left it; at once if it is there. Readers of an index
+    /// call it when they miss a context whose primary is this node, and look again.
+    fn activate(&self, _context: ContextId, _deadline: Duration) -> BoxFuture<'_, Result<(), CallError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }

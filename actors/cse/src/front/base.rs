@@ -52,6 +52,9 @@ impl Inner {
                     let text = format!("{} belongs to context {holder}", key.name);
                     return Err(Refusal::new(Rsc::CONFLICT, text).into());
                 }
+                Err(full @ CreateError::GroupFull { .. }) => {
+                    return Err(Refusal::new(Rsc::NOT_ACCEPTABLE, full.to_string()).into());
+                }
                 Err(CreateError::Call(error)) => return Err(error.into()),
             }
         }

@@ -88,6 +88,9 @@ impl Inner {
             let op = TreeOp::BeginAe(begin).op(body.clone());
             let error = match self.create_ae(&chosen, &name, op, attributes, &call).await {
                 Ok((place, answer)) => return self.registered(request, caller, &place, &chosen, &answer),
+                Err(full @ CreateError::GroupFull { .. }) => {
+                    return Err(Refusal::new(Rsc::NOT_ACCEPTABLE, full.to_string()).into());
+                }
                 Err(CreateError::Call(error)) => return Err(error.into()),
                 Err(CreateError::KeyTaken { key, holder }) => (key, holder),
             };

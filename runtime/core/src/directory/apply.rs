@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use onemec_wire::{ContextId, Epoch, GroupId, Member, Seq, Version};
 
 use super::command::{Base, Command, CommandOutcome, ContextSpec, Entry, Nonce, Refusal};
-use super::{ContextEntry, Directory, Durability, EntryOutcome, NONCE_MS_MAX, NONCES_MAX, Placement, Synced};
+use super::{
+    CONTEXTS_PER_GROUP_MAX, ContextEntry, Directory, Durability, EntryOutcome, NONCE_MS_MAX, NONCES_MAX, Placement,
+    Synced,
+};
 use crate::group::{Flaw, planted};
 
 impl Directory {
@@ -120,6 +123,7 @@ impl Directory {
         if let Some(dead) = in_sync.iter().find(|m| !self.is_live(**m)) {
             return Err(Refusal::NotLive(*dead));
         }
+        check_contexts(contexts.len())?;
         self.check_specs(contexts)?;
         let group = GroupId::made(self.generation, self.index, take(ordinal));
         let synced = match durability {
@@ -157,7 +161,7 @@ impl Directory {
         {
             return Ok(CommandOutcome::Created { group: *group, contexts: contexts.clone() });
         }
-        self.check(base)?;
+        check_contexts(self.check(base)?.contexts.len() + 1)?;
         self.check_specs(std::slice::from_ref(spec))?;
         self.change(base, out)?;
         let context = self.insert_context(base.group, spec, ordinal);
@@ -271,6 +275,7 @@ impl Directory {
         if a.in_sync.len() < b.in_sync.len() {
             return Err(Refusal::BadSet);
         }
+        check_contexts(a.contexts.len() + contexts.len())?;
         let epoch = a.epoch.max(b.epoch).next();
         for context in contexts {
             if let Some(entry) = self.contexts.get_mut(context) {
@@ -286,6 +291,7 @@ impl Directory {
         p.epoch = epoch;
         p.sealed = Some(sealed);
         p.contexts.extend(contexts);
+        self.trim_aliases(into.group);
         Ok(())
     }
 
@@ -369,6 +375,12 @@ impl Directory {
             self.nonces.remove(&first);
         }
     }
+}
+
+/// May a group have so many contexts (I8)?
+fn check_contexts(contexts: usize) -> Result<(), Refusal> {
+    let full = Refusal::GroupFull { contexts_max: CONTEXTS_PER_GROUP_MAX as u32 };
+    if contexts <= CONTEXTS_PER_GROUP_MAX { Ok(()) } else { Err(full) }
 }
 
 fn take(ordinal: &mut u32) -> u32 {

@@ -281,4 +281,10 @@ pub enum Refusal {
     /// The command would break a rule: the text says which.
     #[error("not allowed: {0}")]
     NotAllowed(String),
+    /// The group has, or would have, too many contexts (I8).
+    #[error("a group has at most {contexts_max} contexts")]
+    GroupFull {
+        /// So many it may have.
+        contexts_max: u32,
+    },
 }

@@ -70,12 +70,7 @@ impl Directory {
             let old = std::mem::replace(&mut entry.keys, new.clone());
             entry.aliases.retain(|k| !new.contains(k));
             entry.aliases.extend(old.iter().filter(|k| !new.contains(k)).cloned());
-            let surplus = entry.aliases.len().saturating_sub(ALIASES_PER_GROUP_MAX);
-            let dropped: Vec<Key> = entry.aliases.drain(..surplus).collect();
             let aliases = entry.aliases.clone();
-            for key in dropped {
-                self.keys.remove(&key);
-            }
             for key in aliases {
                 self.keys.insert(key, KeyEntry { context, alias: true });
             }
@@ -83,6 +78,7 @@ impl Directory {
             self.leave_home(from, kind, context);
             self.homes.entry((home, kind)).or_default().insert(context);
         }
+        self.trim_aliases(group);
     }
 
     /// Takes a context out of the index by home.
@@ -92,6 +88,23 @@ impl Directory {
             if ids.is_empty() {
                 self.homes.remove(&(home, kind));
             }
+        }
+    }
+
+    /// Forgets the aliases of a group that are over its bound.
+    pub(super) fn trim_aliases(&mut self, group: GroupId) {
+        let Some(placement) = self.groups.get(&group) else { return };
+        let count = |c: &ContextId| self.contexts.get(c).map_or(0, |e| e.aliases.len());
+        let mut counts: Vec<(usize, ContextId)> = placement.contexts.iter().map(|c| (count(c), *c)).collect();
+        let mut all: usize = counts.iter().map(|(n, _)| n).sum();
+        while all > ALIASES_PER_GROUP_MAX {
+            // Of several with equally many the first created, so that every node decides alike.
+            let Some((n, context)) = counts.iter_mut().max_by_key(|(n, c)| (*n, std::cmp::Reverse(*c))) else { return };
+            if let Some(entry) = self.contexts.get_mut(context) {
+                let oldest = entry.aliases.remove(0);
+                self.keys.remove(&oldest);
+            }
+            (*n, all) = (*n - 1, all - 1);
         }
     }
 

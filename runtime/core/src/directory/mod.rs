@@ -24,8 +24,11 @@ use crate::context::{ContextKind, Key, Place};
 pub const NONCES_MAX: usize = 65_536;
 /// For how long, in the directory's own time.
 pub const NONCE_MS_MAX: u64 = 600_000;
-/// How many aliases (names at former homes) a group keeps; the oldest go first (rule 17).
-pub const ALIASES_PER_GROUP_MAX: usize = 32;
+/// How many contexts a group may have (I8); one more is refused.
+pub const CONTEXTS_PER_GROUP_MAX: usize = 64;
+/// How many aliases (names at former homes) all contexts of a group keep together; the oldest of the context that has most
+/// go first (rule 17). A context has three names or so: full groups remember their last home, small ones their last ten.
+pub const ALIASES_PER_GROUP_MAX: usize = 4 * CONTEXTS_PER_GROUP_MAX;
 /// Share of nodes, in percent, that may be dead before an operator must confirm more (rule 15); one may always die.
 pub const DEAD_SHARE_PERCENT_MAX: u32 = 50;
 

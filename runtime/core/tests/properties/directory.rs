@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use onemec_core::context::{ContextKind, Key};
 use onemec_core::directory::{
-    ALIASES_PER_GROUP_MAX, Command, CommandOutcome, ContextSpec, Directory, Durability, Entry, Nonce, Placement,
-    StoreId,
+    ALIASES_PER_GROUP_MAX, CONTEXTS_PER_GROUP_MAX, Command, CommandOutcome, ContextSpec, Directory, Durability, Entry,
+    Nonce, Placement, Refusal, StoreId,
 };
 use onemec_wire::{GroupId, Member, NodeId, Seq};
 use proptest::prelude::*;
@@ -102,7 +102,9 @@ fn check(dir: &Directory) -> Result<(), TestCaseError> {
     let mut listed = 0;
     for (group, p) in dir.groups() {
         prop_assert!(p.in_sync.contains(&p.primary), "{} is led from outside its set", group);
-        prop_assert!(!p.contexts.is_empty());
+        prop_assert!(!p.contexts.is_empty() && p.contexts.len() <= CONTEXTS_PER_GROUP_MAX);
+        let aliases: usize = p.contexts.iter().filter_map(|c| dir.context(*c)).map(|c| c.aliases.len()).sum();
+        prop_assert!(aliases <= ALIASES_PER_GROUP_MAX);
         listed += p.contexts.len();
         for context in &p.contexts {
             let entry = dir.context(*context);
@@ -111,7 +113,6 @@ fn check(dir: &Directory) -> Result<(), TestCaseError> {
     }
     prop_assert_eq!(listed, dir.contexts_after(None).count());
     for (id, c) in dir.contexts_after(None) {
-        prop_assert!(c.aliases.len() <= ALIASES_PER_GROUP_MAX);
         for (key, alias) in c.keys.iter().map(|k| (k, false)).chain(c.aliases.iter().map(|k| (k, true))) {
             let other = keys.insert(key.clone(), id).filter(|o| *o != id);
             prop_assert!(other.is_none(), "I5: {:?} belongs to {:?} and {}", key, other, id);
@@ -193,4 +194,65 @@ proptest! {
             }
         }
     }
+}
+
+fn spec(n: usize, home: u64, names: usize) -> ContextSpec {
+    let keys = (0..names).map(|k| Key::at(NodeId(home), format!("c{n}k{k}"))).collect();
+    ContextSpec { kind: ContextKind::AE, keys, pinned: false, bundle: None }
+}
+
+/// A directory with four nodes and one group of `contexts` contexts at node 1, each with `names` names.
+fn grown(contexts: usize, names: usize) -> (Directory, GroupId, u64) {
+    let mut dir = Directory::new(7);
+    for node in 1..=NODES {
+        let up = Command::NodeUp { member: Member::new(node, 1), store: StoreId(node), info: BTreeMap::new() };
+        dir.apply(node, &Entry { time_ms: 0, commands: vec![up] });
+    }
+    let primary = Member::new(1, 1);
+    let command = Command::CreateGroup {
+        nonce: Nonce(1),
+        primary,
+        in_sync: [primary].into(),
+        durability: Durability::Memory,
+        replicas_wanted: 1,
+        contexts: (0..contexts).map(|n| spec(n, 1, names)).collect(),
+    };
+    let out = dir.apply(NODES + 1, &Entry { time_ms: 1, commands: vec![command] });
+    let CommandOutcome::Created { group, .. } = out.outcomes[0] else { panic!("{out:?}") };
+    (dir, group, NODES + 1)
+}
+
+#[test]
+fn i8_a_full_group_takes_no_further_context() {
+    let (mut dir, group, index) = grown(CONTEXTS_PER_GROUP_MAX - 1, 1);
+    for (i, full) in [(1, false), (2, true)] {
+        let base = dir.group(group).unwrap().base(group);
+        let spec = spec(CONTEXTS_PER_GROUP_MAX + i, 1, 1);
+        let command = Command::AddContext { base, nonce: Nonce(1 + i as u128), spec };
+        let out = dir.apply(index + i as u64, &Entry { time_ms: 2, commands: vec![command] });
+        let refused = CommandOutcome::Refused(Refusal::GroupFull { contexts_max: CONTEXTS_PER_GROUP_MAX as u32 });
+        assert_eq!(out.outcomes[0] == refused, full, "{out:?}");
+    }
+    assert_eq!(dir.group(group).unwrap().contexts.len(), CONTEXTS_PER_GROUP_MAX);
+}
+
+#[test]
+fn i8_a_travelling_group_forgets_its_oldest_names_first() {
+    let (contexts, names) = (CONTEXTS_PER_GROUP_MAX, 3);
+    let (mut dir, group, mut index) = grown(contexts, names);
+    for home in [2, 3, 4] {
+        index += 1;
+        let base = dir.group(group).unwrap().base(group);
+        let command = Command::Transfer { base, sealed: Seq(0), target: Member::new(home, 1) };
+        let out = dir.apply(index, &Entry { time_ms: index, commands: vec![command] });
+        assert_eq!(out.outcomes[0], CommandOutcome::Done);
+        check(&dir).unwrap();
+    }
+    // 64 contexts with three names each: the last home is remembered whole, of the one before it what fits.
+    let known = |home: u64| {
+        let all = (0..contexts).flat_map(|n| spec(n, home, names).keys);
+        all.filter(|k| dir.place_by_key(k).is_some()).count()
+    };
+    assert_eq!((known(4), known(3)), (contexts * names, contexts * names));
+    assert_eq!((known(2), known(1)), (ALIASES_PER_GROUP_MAX - contexts * names, 0));
 }
