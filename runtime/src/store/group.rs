@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use onemec_core::group::Position;
 use onemec_wire::record::Record;
 use onemec_wire::{Epoch, GroupId, Seq};
 use parking_lot::{Mutex, RwLock};
@@ -55,13 +56,15 @@ impl GroupStore {
     }
 
     /// Appends records that follow the last one held. They are held in memory at once; `done` is called on the
-    /// committer's thread when they are synced, in the order of the calls.
+    /// committer's thread when they are synced, in the order of the calls. `sync`: somebody waits for the disk; otherwise
+    /// they are synced together with what comes within a moment.
     pub fn append(
         &self,
         records: Vec<Record>,
+        sync: bool,
         done: impl FnOnce(Result<(), super::append::Fatal>) + Send + 'static,
     ) -> Result<(), AppendError> {
-        self.shared.wal.append(&self.log, records, Box::new(done))
+        self.shared.wal.append(&self.log, records, sync, Box::new(done))
     }
 
     /// Removes what follows `after`: the log of a new primary is authoritative.
@@ -125,6 +128,11 @@ impl GroupStore {
     /// marked. Cheap; the writing is done by [`CheckpointJob::run`].
     pub fn prepare(self: &Arc<Self>, seq: Seq, snapshot: Bytes) -> Result<CheckpointJob, StoreError> {
         CheckpointJob::new(self, seq, snapshot)
+    }
+
+    /// The last checkpoint's place, if there is one.
+    pub fn checkpoint(&self) -> Option<Position> {
+        self.history.sealed.read().checkpoint.as_ref().map(|c| Position { epoch: c.epoch, seq: c.seq })
     }
 
     /// The last checkpoint's place and snapshot, if there is one. Reads a file.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -16,6 +16,9 @@ use crate::store::disk::{Disk, DiskError, DiskFile, DiskOp};
 
 /// How long a full disk is left alone before the next try.
 const NO_SPACE_RETRY: Duration = Duration::from_millis(50);
+/// What nobody waits for is synced after this time, or this many bytes, or with what somebody waits for.
+const LAZY_SYNC: Duration = Duration::from_millis(200);
+const LAZY_BYTES_MAX: usize = 1 << 20;
 const ZEROS: [u8; 8] = [0; 8];
 
 /// What one step of the committer did.
@@ -38,6 +41,8 @@ struct Item {
     kind: u8,
     len: usize,
     parts: Vec<Bytes>,
+    /// Somebody waits for the sync.
+    urgent: bool,
     done: Option<Done>,
 }
 
@@ -66,6 +71,26 @@ pub(super) struct Writer {
     pub(super) unsynced_from: Lsn,
     /// A mark was written after the last sync.
     marked: bool,
+    /// Written, not synced, and nobody waits: bytes, and what is to be told then.
+    lazy_bytes: usize,
+    lazy: Vec<(Lsn, Option<Done>)>,
+}
+
+impl Writer {
+    fn new(serial: u64, file: Arc<dyn DiskFile>, salt: u32, unsynced_from: Lsn) -> Self {
+        Self { serial, file, salt, unsynced_from, marked: false, lazy_bytes: 0, lazy: Vec::new() }
+    }
+}
+
+/// How frames are queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// Somebody waits for the sync.
+    Urgent,
+    /// Nobody does.
+    Lazy,
+    /// Urgent, and not refused by a full queue or disk.
+    Reserved,
 }
 
 /// A file that was begun.
@@ -86,6 +111,8 @@ pub(super) struct Core {
     pub(super) releasing: Mutex<()>,
     wake: Condvar,
     synced: AtomicU64,
+    /// The writer holds something lazy.
+    is_lazy: AtomicBool,
 }
 
 impl Core {
@@ -102,7 +129,7 @@ impl Core {
             disk,
             dir,
             options,
-            writer: Mutex::new(Writer { serial, file, salt, unsynced_from: next_lsn, marked: false }),
+            writer: Mutex::new(Writer::new(serial, file, salt, next_lsn)),
             queue: Mutex::new(Queue {
                 items: VecDeque::new(),
                 bytes: 0,
@@ -119,6 +146,7 @@ impl Core {
             releasing: Mutex::new(()),
             wake: Condvar::new(),
             synced: AtomicU64::new(next_lsn - 1),
+            is_lazy: AtomicBool::new(false),
         }
     }
 
@@ -138,7 +166,7 @@ impl Core {
         Usage { files, bytes: files as u64 * self.options.file_bytes, oldest_end, synced: self.synced() }
     }
 
-    pub(super) fn submit(&self, frames: Vec<Frame>, reserved: bool, done: Done) -> Result<Lsn, SubmitError> {
+    pub(super) fn submit(&self, frames: Vec<Frame>, how: How, done: Done) -> Result<Lsn, SubmitError> {
         let room = self.options.file_bytes - FILE_HEADER_BYTES;
         let mut bytes = 0;
         for frame in &frames {
@@ -155,7 +183,7 @@ impl Core {
         if queue.closed {
             return Err(SubmitError::Closed);
         }
-        if !reserved {
+        if how != How::Reserved {
             if queue.no_space {
                 return Err(SubmitError::NoSpace);
             }
@@ -172,7 +200,16 @@ impl Core {
             let len = frame.parts.iter().map(Bytes::len).sum::<usize>();
             let (serial, offset, lsn) = self.place(&mut queue, len);
             let done = if i + 1 == count { done.take() } else { None };
-            queue.items.push_back(Item { serial, offset, lsn, kind: frame.kind, len, parts: frame.parts, done });
+            queue.items.push_back(Item {
+                serial,
+                offset,
+                lsn,
+                kind: frame.kind,
+                len,
+                parts: frame.parts,
+                urgent: how != How::Lazy,
+                done,
+            });
         }
         let last = queue.next_lsn - 1;
         drop(queue);
@@ -205,17 +242,33 @@ impl Core {
 
     /// The committer's thread.
     pub(super) fn run(&self) {
+        let mut lazy_since: Option<Instant> = None;
         loop {
-            match self.step() {
+            let step = self.step();
+            if !self.is_lazy.load(Ordering::Acquire) {
+                lazy_since = None;
+            } else if lazy_since.get_or_insert_with(Instant::now).elapsed() >= LAZY_SYNC {
+                self.flush();
+                continue;
+            }
+            match step {
                 Step::Committed => {}
                 Step::Failed => return,
                 Step::Idle => {
                     let mut queue = self.queue.lock();
                     if queue.items.is_empty() {
-                        if queue.closed {
-                            return;
+                        let closed = queue.closed;
+                        match lazy_since {
+                            Some(_) if closed => {
+                                drop(queue);
+                                self.flush();
+                            }
+                            Some(since) => {
+                                self.wake.wait_for(&mut queue, LAZY_SYNC.saturating_sub(since.elapsed()));
+                            }
+                            None if closed => return,
+                            None => self.wake.wait(&mut queue),
                         }
-                        self.wake.wait(&mut queue);
                     }
                 }
                 Step::NoSpace => {
@@ -256,23 +309,56 @@ impl Core {
                     }
                     return Step::NoSpace;
                 }
-                Err(error) => return self.fail(error, batch),
+                Err(error) => return self.fail(error, &mut writer, batch),
             }
         }
-        if let Err(error) = self.write(&writer, &batch).and_then(|()| writer.file.sync()) {
-            return self.fail(error, batch);
+        if let Err(error) = self.write(&writer, &batch) {
+            return self.fail(error, &mut writer, batch);
         }
-        let last = batch.last().map_or(first, |item| item.lsn);
-        writer.unsynced_from = last + 1;
-        writer.marked = false;
-        self.synced.store(last, Ordering::Release);
         let bytes: usize = batch.iter().map(|item| frame_bytes(item.len) as usize).sum();
-        for item in batch {
-            if let Some(done) = item.done {
-                done(Ok(item.lsn));
+        self.queue.lock().bytes -= bytes;
+        let urgent = batch.iter().any(|item| item.urgent);
+        writer.lazy_bytes += bytes;
+        writer.lazy.extend(batch.into_iter().map(|item| (item.lsn, item.done)));
+        if !urgent && writer.lazy_bytes < LAZY_BYTES_MAX {
+            self.is_lazy.store(true, Ordering::Release);
+            return Step::Committed;
+        }
+        match self.sync(&mut writer) {
+            Ok(()) => self.mark(&mut writer),
+            Err(error) => self.fail(error, &mut writer, Vec::new()),
+        }
+    }
+
+    /// Syncs what was written and nobody waits for.
+    pub(super) fn flush(&self) {
+        let mut writer = self.writer.lock();
+        if writer.lazy.is_empty() {
+            return;
+        }
+        match self.sync(&mut writer) {
+            Ok(()) => self.mark(&mut writer),
+            Err(error) => self.fail(error, &mut writer, Vec::new()),
+        };
+    }
+
+    /// Syncs everything that was written, and tells who waits.
+    fn sync(&self, writer: &mut Writer) -> Result<(), DiskError> {
+        writer.file.sync()?;
+        writer.marked = false;
+        writer.lazy_bytes = 0;
+        self.is_lazy.store(false, Ordering::Release);
+        let written = std::mem::take(&mut writer.lazy);
+        if let Some((last, _)) = written.last() {
+            writer.unsynced_from = last + 1;
+            self.synced.store(*last, Ordering::Release);
+        }
+        for (lsn, done) in written {
+            if let Some(done) = done {
+                done(Ok(lsn));
             }
         }
-        self.finish(&mut writer, bytes)
+        Ok(())
     }
 
     fn take_batch(&self, queue: &mut Queue) -> Vec<Item> {
@@ -292,13 +378,12 @@ impl Core {
 
     /// Begins the next file. After an error the old one is still current.
     fn roll(&self, writer: &mut Writer, serial: u64, first_lsn: Lsn) -> Result<(), DiskError> {
-        if writer.marked {
+        if writer.marked || !writer.lazy.is_empty() {
             // The new file's header says that everything before it was synced.
-            writer.file.sync()?;
-            writer.marked = false;
+            self.sync(writer)?;
         }
         let Started { serial, file, salt } = super::files::begin(self, serial, first_lsn)?;
-        *writer = Writer { serial, file, salt, unsynced_from: first_lsn, marked: false };
+        *writer = Writer::new(serial, file, salt, first_lsn);
         self.queue.lock().no_space = false;
         Ok(())
     }
@@ -324,12 +409,10 @@ impl Core {
         writer.file.write_at(offset, &parts)
     }
 
-    /// After a batch: gives its room back, and leaves a mark if there is nothing to do, so that damage to the batch can be
-    /// told from a torn end.
-    fn finish(&self, writer: &mut Writer, bytes: usize) -> Step {
+    /// After a sync: leaves a mark if there is nothing to do, so that damage to the batch can be told from a torn end.
+    fn mark(&self, writer: &mut Writer) -> Step {
         let place = {
             let mut queue = self.queue.lock();
-            queue.bytes -= bytes;
             let fits = queue.offset + frame_bytes(0) <= self.options.file_bytes;
             if !queue.items.is_empty() || queue.last_was_mark || !fits || queue.serial != writer.serial {
                 return Step::Committed;
@@ -344,12 +427,16 @@ impl Core {
         writer.marked = true;
         match writer.file.write_at(offset, &[header.as_bytes()]) {
             Ok(()) => Step::Committed,
-            Err(error) => self.fail(error, Vec::new()),
+            Err(error) => self.fail(error, writer, Vec::new()),
         }
     }
 
-    fn fail(&self, cause: DiskError, batch: Vec<Item>) -> Step {
+    /// The log has failed: what was written and not synced is in doubt, what is queued will not be written.
+    fn fail(&self, cause: DiskError, writer: &mut Writer, batch: Vec<Item>) -> Step {
         let fatal = Fatal { cause };
+        for done in std::mem::take(&mut writer.lazy).into_iter().filter_map(|(_, done)| done) {
+            done(Err(fatal.clone()));
+        }
         let rest = {
             let mut queue = self.queue.lock();
             queue.failed = Some(fatal.clone());

@@ -7,6 +7,8 @@
 //! - The queue is bounded by bytes: beyond it [`SubmitError::Full`], nothing taken.
 //! - A disk without room for the next file: what is queued waits, new submissions get [`SubmitError::NoSpace`]; it goes
 //!   on by itself when there is room.
+//! - What nobody waits for ([`Append::submit_lazy`]) is written at once and synced with the next sync that somebody waits
+//!   for, after 200 ms, or after 1 MiB.
 //! - A failed sync or write is final: everything not yet completed gets [`Fatal`], so does every later submission, and
 //!   the hook is called, which ends the process. At the next start the frames whose sync is not proven are written and
 //!   synced again before they are handed out.
@@ -28,8 +30,8 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use self::committer::Core;
 pub use self::committer::Step;
+use self::committer::{Core, How};
 use super::disk::{Disk, DiskError};
 
 /// Number of a frame: rises by one over all files of a log. The first is 1.
@@ -210,13 +212,18 @@ impl Append {
     /// Queues frames, to be completed together; they are neither parted by other frames nor reordered. Returns the number
     /// of the last.
     pub fn submit(&self, frames: Vec<Frame>, done: Done) -> Result<Lsn, SubmitError> {
-        self.core.submit(frames, false, done)
+        self.core.submit(frames, How::Urgent, done)
+    }
+
+    /// As [`Append::submit`], where nobody waits: synced together with what somebody waits for, or within a moment.
+    pub fn submit_lazy(&self, frames: Vec<Frame>, done: Done) -> Result<Lsn, SubmitError> {
+        self.core.submit(frames, How::Lazy, done)
     }
 
     /// As [`Append::submit`], for the little work that makes room again: not refused by a full queue or disk. The caller
     /// bounds it.
     pub fn submit_reserved(&self, frames: Vec<Frame>, done: Done) -> Result<Lsn, SubmitError> {
-        self.core.submit(frames, true, done)
+        self.core.submit(frames, How::Reserved, done)
     }
 
     /// Commits what is queued until nothing is left or nothing goes on ([`Drive::Manual`]).
@@ -224,7 +231,10 @@ impl Append {
         loop {
             match self.core.step() {
                 Step::Committed => {}
-                other => return other,
+                other => {
+                    self.core.flush();
+                    return other;
+                }
             }
         }
     }

@@ -120,7 +120,7 @@ impl Model {
                     shape.log.push((shape.epoch, *counter));
                     records.push(record(store.id(), shape.epoch, shape.log.len() as u64, &body(*counter)));
                 }
-                if store.append(records, self.acked.at(next)).is_ok() {
+                if store.append(records, true, self.acked.at(next)).is_ok() {
                     self.shapes.push(shape);
                 }
             }

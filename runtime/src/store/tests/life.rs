@@ -14,14 +14,14 @@ fn a_replica_refuses_what_its_log_cannot_take() {
     let (store, _) = open(&disk);
     let g = store.group_or_new(group(0));
     fill(&g, 2, 5);
-    let try_append = |r: Record| g.append(vec![r], |_| {}).unwrap_err();
+    let try_append = |r: Record| g.append(vec![r], true, |_| {}).unwrap_err();
     assert!(matches!(try_append(record(g.id(), 2, 7, b"")), AppendError::Gap { last: Seq(5), got: Seq(7) }));
     assert!(matches!(try_append(record(g.id(), 1, 6, b"")), AppendError::StaleEpoch { .. }));
     assert!(matches!(try_append(record(group(1), 2, 6, b"")), AppendError::WrongGroup(_)));
     g.note_epoch(Epoch(4), Box::new(|_| {})).unwrap();
     // What an older reign wrote is handed on by a newer primary: the log takes it after the newer epoch was seen.
     assert!(matches!(try_append(record(g.id(), 1, 6, b"")), AppendError::StaleEpoch { .. }));
-    g.append(vec![record(g.id(), 3, 6, b"")], |_| {}).unwrap();
+    g.append(vec![record(g.id(), 3, 6, b"")], true, |_| {}).unwrap();
     assert!(matches!(g.note_epoch(Epoch(3), Box::new(|_| {})), Err(AppendError::StaleEpoch { .. })));
     store.pump();
     g.prepare(Seq(4), Bytes::new()).unwrap().run().unwrap();
@@ -115,7 +115,7 @@ fn a_deleted_group_stays_deleted_and_may_come_again() {
         let g = store.group(group(0)).unwrap();
         let acked = Acked::default();
         store.delete(group(0), acked.at(1)).unwrap();
-        assert!(g.append(vec![record(group(0), 1, 13, b"")], |_| {}).is_err());
+        assert!(g.append(vec![record(group(0), 1, 13, b"")], true, |_| {}).is_err());
         store.pump();
         assert_eq!(acked.get(), 1);
         let again = seed % 2 == 0;

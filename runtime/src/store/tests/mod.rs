@@ -85,6 +85,6 @@ fn fill(group: &GroupStore, epoch: u64, count: u64) -> Vec<Record> {
     let body = |seq: u64| format!("{}-{epoch}-{seq}-{}", group.id(), "x".repeat(seq as usize * 13 % 90));
     let records: Vec<Record> =
         (last + 1..=last + count).map(|seq| record(group.id(), epoch, seq, body(seq).as_bytes())).collect();
-    group.append(records.clone(), |_| {}).unwrap();
+    group.append(records.clone(), true, |_| {}).unwrap();
     records
 }

@@ -90,7 +90,7 @@ fn group_commit_beside_the_bare_disk() {
         many("group store", threads, |t, n, done| {
             let body = [3; RECORD_BYTES - 81];
             let r = record(groups[t].id(), 1, n, &body);
-            groups[t].append(vec![r], move |r| r.map(|()| done()).unwrap()).unwrap();
+            groups[t].append(vec![r], true, move |r| r.map(|()| done()).unwrap()).unwrap();
             if groups[t].wants_checkpoint() {
                 groups[t].log.sealed(Seq(n - 1));
             }

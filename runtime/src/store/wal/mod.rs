@@ -175,7 +175,14 @@ impl Wal {
 
     /// Appends records that follow the tail, under an epoch that is not older than any seen. They are in the tail at once;
     /// `done` is called when they are synced.
-    pub fn append(&self, group: &Arc<WalGroup>, records: Vec<Record>, done: GroupDone) -> Result<(), AppendError> {
+    /// `sync`: somebody waits for that; otherwise it comes within a moment.
+    pub fn append(
+        &self,
+        group: &Arc<WalGroup>,
+        records: Vec<Record>,
+        sync: bool,
+        done: GroupDone,
+    ) -> Result<(), AppendError> {
         let mut tail = group.tail.write();
         tail.check_append(group.id, &records)?;
         let Some(last) = records.last().map(Record::seq) else {
@@ -185,7 +192,8 @@ impl Wal {
         };
         let counts: Vec<usize> = self.chunks(&records).iter().map(|chunk| chunk.len()).collect();
         let (frames, gnum) = self.frames_of(group.id, tail.gnum_next, &records);
-        let lsn = self.append.submit(frames, synced_later(group, done))?;
+        let done = synced_later(group, done);
+        let lsn = if sync { self.append.submit(frames, done)? } else { self.append.submit_lazy(frames, done)? };
         tail.gnum_next = gnum;
         let mut records = records.into_iter();
         let first = lsn + 1 - counts.len() as u64;
