@@ -56,6 +56,8 @@ pub struct HostOptions {
     pub profile: Profile,
     /// Of the executor.
     pub exec: ExecOptions,
+    /// Usual size of a segment of history, and the length of a log's tail that is sealed into one.
+    pub segment_bytes: usize,
     /// Keep an audit log in this file.
     pub audit: Option<PathBuf>,
     /// What others should know of it.
@@ -135,12 +137,14 @@ impl Host {
             lease,
             profile,
             exec,
+            segment_bytes,
             audit,
             info,
             capabilities,
             pki,
         } = options;
-        let (store, member, store_id, former_is_gone) = open_store(&data_dir, node, cluster.generation).await?;
+        let (store, member, store_id, former_is_gone) =
+            open_store(&data_dir, node, cluster.generation, segment_bytes).await?;
         let clock = Clock::default();
         let audit = audit
             .map(|file| Audit::new(&name, member.incarnation, clock.wall_ms() * 1_000_000, Some(&file)).map(Arc::new))
@@ -294,12 +298,15 @@ async fn open_store(
     data_dir: &std::path::Path,
     node: NodeId,
     generation: u32,
+    segment_bytes: usize,
 ) -> Result<(Arc<Store>, Member, StoreId, bool), HostError> {
     let dir = data_dir.to_owned();
     let failed = |e: String| HostError::Store(data_dir.to_owned(), e);
     let options = StoreOptions {
         on_fatal: Arc::new(disk_failed),
         on_damage: Arc::new(|damage| tracing::error!("damage: {damage:?}")),
+        tail_bytes_max: segment_bytes,
+        segment_bytes,
         ..StoreOptions::default()
     };
     let opened = tokio::task::spawn_blocking(move || {

@@ -83,6 +83,11 @@ pub enum CallReply {
     Deleted,
     /// The repeat mark cannot be honoured.
     RepeatWindow,
+    /// The group has as many contexts as it may have.
+    GroupFull {
+        /// So many.
+        contexts_max: u32,
+    },
 }
 
 /// MOVE: ask.

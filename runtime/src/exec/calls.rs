@@ -7,7 +7,6 @@ use onemec_core::context::{
     Answer, BoxFuture, CallError, CallOptions, ContextKind, Contexts, CreateError, Key, NewContext, Op, Place,
     RepeatKey,
 };
-use onemec_core::contexts::REPEAT_WINDOW_MS_MAX;
 use onemec_core::directory::{Command, CommandOutcome, ContextSpec, Refusal};
 use onemec_core::place;
 use onemec_core::time::Mono;
@@ -64,7 +63,8 @@ impl Runtime {
         sent_at: Option<Epoch>,
     ) -> Result<Answer, CallError> {
         let deadline = self.deadline(&options);
-        let permit = self.permit(&ask).await?;
+        let (Ask::Write { op, .. } | Ask::Read { op }) = &ask;
+        let permit = self.permit(op)?;
         let mut permit = Some(permit);
         let mut again = 0;
         let refused_at = sent_at.and_then(|e| e.0.checked_sub(1)).map(Epoch);
@@ -131,7 +131,7 @@ impl Runtime {
                 WriteReply::NotFound => tried.refused_at = Some(at.epoch),
                 WriteReply::Deleted => return Err(CallError::Deleted),
                 WriteReply::RepeatWindow => {
-                    return Err(CallError::RepeatWindow { window_ms: REPEAT_WINDOW_MS_MAX });
+                    return Err(CallError::RepeatWindow { window_ms: self.inner.options.limits.repeat_window_ms });
                 }
             }
         }
@@ -148,8 +148,7 @@ impl Runtime {
     }
 
     /// I8: bytes on their way at this node are bounded; a permit travels with the operation to its acknowledgement.
-    async fn permit(&self, ask: &Ask) -> Result<OwnedSemaphorePermit, CallError> {
-        let (Ask::Write { op, .. } | Ask::Read { op }) = ask;
+    fn permit(&self, op: &Op) -> Result<OwnedSemaphorePermit, CallError> {
         let bytes = u32::try_from(op.head.len() + op.body.len() + 512).unwrap_or(u32::MAX);
         self.inner
             .permits
@@ -173,7 +172,7 @@ impl Runtime {
         permit: &mut Option<OwnedSemaphorePermit>,
     ) -> WriteReply {
         match ask {
-            Ask::Read { op } => self.read_here(group, context, op.clone()).await,
+            Ask::Read { op } => self.read_here(group, context, op.clone(), deadline).await,
             Ask::Write { op, repeat } => {
                 let write = (context, None, op.clone(), repeat.clone());
                 self.write_here(group, write, deadline, permit.take()).await
@@ -181,15 +180,17 @@ impl Runtime {
         }
     }
 
-    async fn read_here(&self, group: GroupId, context: ContextId, op: Op) -> WriteReply {
-        use onemec_core::context::Gate as _;
+    async fn read_here(&self, group: GroupId, context: ContextId, op: Op, deadline: Mono) -> WriteReply {
         let kind = self.inner.parts.directory.read().context(context).map(|c| c.kind);
         let handler = kind.and_then(|k| self.actors()?.readers.get(&k).cloned());
-        let gate = self.inner.groups.get(&group).map(|g| g.gate.clone());
-        match (gate, handler) {
-            (Some(gate), Some(handler)) if gate.is_open() => WriteReply::Answer(handler.read(context, op).await),
-            (_, None) => WriteReply::NotFound,
-            _ => {
+        let Some(handler) = handler else { return WriteReply::NotFound };
+        match self.in_memory(group, deadline).await {
+            Some(gate) if gate.allows() => WriteReply::Answer(handler.read(context, op).await),
+            None => {
+                let retry = self.inner.options.limits.retry_after;
+                WriteReply::not_applied("the context did not come into memory in time", retry)
+            }
+            Some(_) => {
                 // A takeover or a freeze: a moment later it is open here or elsewhere.
                 WriteReply::Unknown { reason: "the group is closed for a moment".into() }
             }
@@ -210,7 +211,8 @@ impl Runtime {
             group,
             GroupMsg::Write(Write { context, create, op, repeat, received, deadline, reply, permit }),
         );
-        match tokio::time::timeout(self.left(deadline), answer).await {
+        // A little longer than the caller waits: what is parked until its deadline is answered "not applied" then.
+        match tokio::time::timeout(self.left(deadline) + WAIT_APPLY, answer).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(_)) => WriteReply::unknown("the group's actor ended"),
             Err(_) => WriteReply::unknown("not committed within the deadline"),
@@ -303,6 +305,11 @@ impl Runtime {
             && let Some((group, k)) = self.known(*context)
             && k.primary == self.inner.parts.member.node
         {
+            // DESIGN.md section 4, back-pressure: fails rather than waits.
+            let permit = match self.permit(&op) {
+                Ok(permit) => permit,
+                Err(e) => return send_reply(reply, from_result(Err(e))),
+            };
             let (sender, answer) = oneshot::channel();
             let write = Write {
                 context: *context,
@@ -312,7 +319,7 @@ impl Runtime {
                 received: self.inner.parts.clock.mono(),
                 deadline,
                 reply: sender,
-                permit: None,
+                permit: Some(permit),
             };
             self.tell_news(group);
             self.tell_group(group, GroupMsg::Write(write));
@@ -348,6 +355,9 @@ impl Runtime {
         match self.inner.parts.directory.propose_within(command, PROPOSE_MAX).await {
             Ok(CommandOutcome::Refused(Refusal::KeyTaken { key, holder })) => {
                 Err(CreateError::KeyTaken { key, holder })
+            }
+            Ok(CommandOutcome::Refused(Refusal::GroupFull { contexts_max })) => {
+                Err(CreateError::GroupFull { contexts_max })
             }
             Ok(outcome) => Ok(outcome),
             Err(ProposeError::NotProposed(e)) => Err(self.not_applied(&e.to_string()).into()),
@@ -430,7 +440,8 @@ impl Runtime {
                     Ok((place, answer))
                 }
                 (_, Some(CallReply::KeyTaken { key, holder })) => Err(CreateError::KeyTaken { key, holder }),
-                (end, _) => Err(CreateError::Call(into_error(end))),
+                (_, Some(CallReply::GroupFull { contexts_max })) => Err(CreateError::GroupFull { contexts_max }),
+                (end, _) => Err(CreateError::Call(into_error(end, self.inner.options.limits.repeat_window_ms))),
             };
         }
         // Rule 16: creation inside a group goes through its primary. The version may move meanwhile: a few tries.
@@ -470,7 +481,7 @@ impl Runtime {
                 Ok((place, answer))
             }
             other => {
-                let error = into_error(other);
+                let error = into_error(other, self.inner.options.limits.repeat_window_ms);
                 if matches!(error, CallError::NotApplied { .. } | CallError::NotFound) {
                     // The first record was never logged: the names are free again at once.
                     self.take_back(group, context).await;
@@ -493,13 +504,13 @@ impl Runtime {
     }
 }
 
-fn into_error(end: WriteReply) -> CallError {
+fn into_error(end: WriteReply, window_ms: u64) -> CallError {
     match end {
         WriteReply::NotApplied { reason, retry_after } => CallError::NotApplied { reason, retry_after },
         WriteReply::Unknown { reason } => CallError::Unknown { reason },
         WriteReply::NotFound => CallError::NotFound,
         WriteReply::Deleted => CallError::Deleted,
-        WriteReply::RepeatWindow => CallError::RepeatWindow { window_ms: REPEAT_WINDOW_MS_MAX },
+        WriteReply::RepeatWindow => CallError::RepeatWindow { window_ms },
         WriteReply::NotHere { .. } | WriteReply::Answer(_) => {
             CallError::NotApplied { reason: "the group has another primary now".into(), retry_after: WAIT_APPLY }
         }
@@ -526,6 +537,7 @@ fn read_reply(message: Message, retry: Duration) -> (WriteReply, Option<CallRepl
     let end = match &reply {
         CallReply::Answer | CallReply::Created(_) => WriteReply::Answer(answer()),
         CallReply::KeyTaken { .. } => WriteReply::not_applied("a key is taken", retry),
+        CallReply::GroupFull { .. } => WriteReply::not_applied("the group is full", retry),
         CallReply::NotApplied { reason, retry_ms } => {
             WriteReply::not_applied(reason.clone(), Duration::from_millis(u64::from(*retry_ms)))
         }
@@ -561,6 +573,9 @@ fn send_created(reply: Replier, made: Result<(Place, Answer), CreateError>) {
     match made {
         Ok((place, answer)) => send_body(reply, &CallReply::Created(place.context), Some(answer)),
         Err(CreateError::KeyTaken { key, holder }) => send_body(reply, &CallReply::KeyTaken { key, holder }, None),
+        Err(CreateError::GroupFull { contexts_max }) => {
+            send_body(reply, &CallReply::GroupFull { contexts_max }, None);
+        }
         Err(CreateError::Call(e)) => send_reply(reply, from_result(Err(e))),
     }
 }
@@ -614,7 +629,9 @@ impl Contexts for Runtime {
             match self.propose(Command::SetBundle { context, bundle }).await {
                 Ok(_) => Ok(()), // refused: the context is gone
                 Err(CreateError::Call(e)) => Err(e),
-                Err(CreateError::KeyTaken { .. }) => Err(self.not_applied("the directory did not take it")),
+                Err(CreateError::KeyTaken { .. } | CreateError::GroupFull { .. }) => {
+                    Err(self.not_applied("the directory did not take it"))
+                }
             }
         })
     }
@@ -624,5 +641,16 @@ impl Contexts for Runtime {
     }
     fn read(&self, context: ContextId, op: Op, options: CallOptions) -> BoxFuture<'_, Result<Answer, CallError>> {
         Box::pin(self.call(context, Ask::Read { op }, options, None))
+    }
+    fn activate(&self, context: ContextId, deadline: Duration) -> BoxFuture<'_, Result<(), CallError>> {
+        Box::pin(async move {
+            let Some((group, known)) = self.known(context) else { return Err(self.gone(context)) };
+            if known.primary != self.node() {
+                return Err(self.not_applied("it is served by another node"));
+            }
+            let until = self.inner.parts.clock.mono() + deadline;
+            let here = self.in_memory(group, until).await;
+            here.map(drop).ok_or_else(|| self.not_applied("the context did not come into memory in time"))
+        })
     }
 }

@@ -102,18 +102,18 @@ impl Runtime {
             return Err("the group was deleted".into());
         }
         let kept = SeqSet::from_ranges(header.kept.iter().copied()).ok_or("kept ranges are out of order")?;
-        let group = self.group(header.group)?;
         let store = self.inner.parts.store.group_or_new(header.group);
         let (snapshot, install) = receive(source, &header, &store).await?;
         let (base, epoch, stored) = (header.base, header.epoch, snapshot.clone());
         let (reply, wanted) = tokio::sync::oneshot::channel();
-        group.actor.send_message(GroupMsg::WantsHistory(base, epoch, reply)).map_err(|e| e.to_string())?;
+        self.tell_group(header.group, GroupMsg::WantsHistory(base, epoch, reply));
         if !wanted.await.unwrap_or(false) {
             return Err("the replica has no use for it (any more)".into());
         }
         blocking(move || install.commit(base.seq, base.epoch, kept, &stored)).await?;
         let installed = GroupMsg::Installed { base, epoch, from, snapshot };
-        group.actor.send_message(installed).map_err(|e| e.to_string())
+        self.tell_group(header.group, installed);
+        Ok(())
     }
 }
 

@@ -9,8 +9,10 @@ pub mod gate;
 pub mod group;
 mod halt;
 mod history;
+mod mailbox;
 mod moves;
 mod net;
+mod passive;
 pub mod ports;
 mod regroup;
 pub mod route;
@@ -18,7 +20,7 @@ mod serve;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -37,7 +39,10 @@ use self::clock::Clock;
 use self::gate::GroupGate;
 use self::group::GroupMsg;
 use self::group::actor::GroupsMsg;
+use self::mailbox::Mailbox;
 pub use self::moves::{MOVED, MoveError};
+use self::passive::{Entry, Memory, Meter, version_of};
+pub use self::passive::{MemoryFigures, MemoryOptions};
 use crate::audit::Audit;
 use crate::directory::DirectoryHandle;
 use crate::lease::LeaseHandle;
@@ -58,6 +63,8 @@ pub struct GroupLimits {
     pub deliveries_max: usize,
     /// A snapshot is taken after so many records.
     pub snapshot_records: u64,
+    /// A repeatable request may ask for its answer to be kept no longer than this from now (rule 12).
+    pub repeat_window_ms: u64,
 }
 
 impl Default for GroupLimits {
@@ -68,6 +75,7 @@ impl Default for GroupLimits {
             retry_after: Duration::from_millis(50),
             deliveries_max: 64,
             snapshot_records: 4_096,
+            repeat_window_ms: 60_000,
         }
     }
 }
@@ -85,6 +93,8 @@ pub struct ExecOptions {
     pub replicas_wanted: u8,
     /// Bytes of operations that may be on their way at this node.
     pub permit_bytes: usize,
+    /// When groups leave memory.
+    pub memory: MemoryOptions,
 }
 
 impl Default for ExecOptions {
@@ -95,6 +105,7 @@ impl Default for ExecOptions {
             durability: Durability::Disk,
             replicas_wanted: 2,
             permit_bytes: 64 << 20,
+            memory: MemoryOptions::default(),
         }
     }
 }
@@ -171,12 +182,24 @@ pub struct Parts {
     pub clock: Clock,
 }
 
+/// A group with an actor.
 #[derive(Clone)]
 struct GroupRef {
-    actor: ActorRef<GroupMsg>,
+    mail: Mailbox,
     gate: Arc<GroupGate>,
+    meter: Arc<Meter>,
     /// The placement that the actor was told last: epoch and version.
     told: Arc<Mutex<(u64, u64)>>,
+}
+
+impl GroupRef {
+    fn tell_placement(&self, placement: Option<Placement>, live: Live) {
+        let at = version_of(placement.as_ref());
+        // Under the lock, so that two callers tell in the order of versions.
+        let mut told = self.told.lock();
+        self.mail.send(GroupMsg::Placement(placement, live));
+        *told = (*told).max(at);
+    }
 }
 
 /// The executor of one node. Cheap to clone.
@@ -191,7 +214,9 @@ struct Inner {
     /// Groups and calls run here, not on the transport's thread, which calls in.
     main: tokio::runtime::Handle,
     actors: OnceLock<Actors>,
-    groups: DashMap<GroupId, GroupRef>,
+    groups: DashMap<GroupId, Entry>,
+    memory: Memory,
+    stopped: AtomicBool,
     ids: Arc<Mutex<HashMap<ActorId, GroupId>>>,
     supervisor: ActorRef<GroupsMsg>,
     permits: Arc<Semaphore>,
@@ -205,9 +230,9 @@ impl Runtime {
         let ids = Arc::new(Mutex::new(HashMap::new()));
         let slot: Arc<OnceLock<std::sync::Weak<Inner>>> = Arc::default();
         let late = slot.clone();
-        let ended: group::actor::Ended = Arc::new(move |group, again| {
+        let ended: group::actor::Ended = Arc::new(move |group, end| {
             if let Some(inner) = late.get().and_then(std::sync::Weak::upgrade) {
-                Self { inner }.group_ended(group, again);
+                Self { inner }.group_ended(group, end);
             }
         });
         let supervisor = group::actor::GroupsSupervisor { tree: parts.tree.clone(), ids: ids.clone(), ended };
@@ -221,6 +246,8 @@ impl Runtime {
             options,
             actors: OnceLock::new(),
             groups: DashMap::new(),
+            memory: Memory::new(options.memory),
+            stopped: AtomicBool::new(false),
             ids,
             supervisor,
             nonces: AtomicU64::new(0),
@@ -236,6 +263,7 @@ impl Runtime {
             self.register_services();
             self.follow_directory();
             self.follow_bundles();
+            self.start_sweeping();
         }
     }
 
@@ -258,21 +286,6 @@ impl Runtime {
     /// The clocks.
     pub fn clock(&self) -> &Clock {
         &self.inner.parts.clock
-    }
-
-    /// The state of every group on this node.
-    pub async fn status(&self) -> Vec<group::GroupStatus> {
-        let actors: Vec<_> = self.inner.groups.iter().map(|g| g.actor.clone()).collect();
-        let mut all = Vec::with_capacity(actors.len());
-        for actor in actors {
-            let (reply, answer) = tokio::sync::oneshot::channel();
-            if actor.send_message(GroupMsg::Status(reply)).is_ok()
-                && let Ok(Ok(status)) = tokio::time::timeout(Duration::from_secs(1), answer).await
-            {
-                all.push(status);
-            }
-        }
-        all
     }
 
     fn nonce(&self) -> Nonce {
@@ -316,9 +329,12 @@ impl Runtime {
 
     /// Stops all groups: nothing is served from here any more.
     pub fn stop(&self) {
-        for group in &self.inner.groups {
-            group.gate.set(onemec_wire::Epoch(0), false);
-            group.actor.stop(None);
+        self.inner.stopped.store(true, Ordering::Release);
+        for entry in &self.inner.groups {
+            if let Entry::Active(g) = entry.value() {
+                g.gate.set(onemec_wire::Epoch(0), false);
+                g.mail.actor().stop(None);
+            }
         }
         self.inner.supervisor.stop(None);
     }

@@ -157,9 +157,9 @@ impl Runtime {
 
     /// Waits until this node's gate of a group is open, or a bound is over.
     pub async fn serving(&self, group: GroupId) {
-        use onemec_core::context::Gate as _;
+        let until = self.inner.parts.clock.mono() + SERVING_MAX;
         let open = async {
-            while !self.inner.groups.get(&group).is_some_and(|g| g.gate.is_open()) {
+            while !self.in_memory(group, until).await.is_some_and(|gate| gate.allows()) {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
@@ -239,13 +239,11 @@ impl Runtime {
         let mut view = GroupView { bytes: self.history_bytes(group), ..GroupView::default() };
         if let Some(actors) = self.actors() {
             let contexts = self.contexts_of(group).unwrap_or_default();
+            // Without it the view only says less.
+            self.in_memory(group, self.inner.parts.clock.mono() + VIEW_MAX / 2).await;
             view.held = contexts.iter().filter_map(|(c, _)| Some((*c, actors.hosting.held(*c)?))).collect();
         }
-        let actor = self.inner.groups.get(&group).map(|g| g.actor.clone());
-        let (reply, answer) = oneshot::channel();
-        if actor.is_some_and(|a| a.send_message(GroupMsg::Status(reply)).is_ok())
-            && let Ok(Ok(status)) = tokio::time::timeout(VIEW_MAX, answer).await
-        {
+        if let Some(status) = self.status_of(group, VIEW_MAX).await {
             (view.committed, view.moving) = (status.committed, status.moving);
         }
         view

@@ -8,10 +8,10 @@ use onemec_core::directory::{Base, Command, CommandOutcome};
 use onemec_core::group::{GroupBody, GroupMessage, Position};
 use onemec_wire::limits::ATTACHMENTS_MAX;
 use onemec_wire::{Epoch, GroupId, Member, Record, Rope, ServiceId, codec};
-use ractor::ActorRef;
 
 use super::Runtime;
 use super::group::GroupMsg;
+use super::mailbox::Mailbox;
 use super::ports::GroupNet;
 use crate::transport::{Lane, Message};
 
@@ -22,12 +22,12 @@ const PROPOSE_MAX: Duration = Duration::from_secs(2);
 struct Net {
     group: GroupId,
     runtime: Runtime,
-    myself: ActorRef<GroupMsg>,
+    mail: Mailbox,
 }
 
 impl Runtime {
-    pub(super) fn group_net(&self, group: GroupId, myself: ActorRef<GroupMsg>) -> Arc<dyn GroupNet> {
-        Arc::new(Net { group, runtime: self.clone(), myself })
+    pub(super) fn group_net(&self, group: GroupId, mail: Mailbox) -> Arc<dyn GroupNet> {
+        Arc::new(Net { group, runtime: self.clone(), mail })
     }
 }
 
@@ -69,14 +69,14 @@ impl GroupNet for Net {
     }
 
     fn send_history(&self, to: Member, epoch: Epoch) {
-        let (runtime, myself, group) = (self.runtime.clone(), self.myself.clone(), self.group);
+        let (runtime, mail, group) = (self.runtime.clone(), self.mail.clone(), self.group);
         tokio::spawn(async move {
             let sent = runtime.send_history(group, to, epoch).await;
             if let Err(e) = &sent {
                 tracing::warn!(%to, %group, "history: {e}");
             }
             let (held, bytes) = sent.map_or((None, 0), |(held, bytes)| (Some(held), bytes));
-            drop(myself.send_message(GroupMsg::HistorySent { to, held, bytes }));
+            mail.send(GroupMsg::HistorySent { to, held, bytes });
         });
     }
 
@@ -90,14 +90,14 @@ impl GroupNet for Net {
     }
 
     fn propose(&self, group: GroupId, command: Command) {
-        let (directory, myself) = (self.runtime.inner.parts.directory.clone(), self.myself.clone());
+        let (directory, mail) = (self.runtime.inner.parts.directory.clone(), self.mail.clone());
         let base = base_of(&command);
         tokio::spawn(async move {
             match directory.propose_within(command, PROPOSE_MAX).await {
                 Ok(CommandOutcome::Refused(refusal)) => {
                     tracing::info!(%group, "directory refused: {refusal}");
                     if let Some(base) = base {
-                        drop(myself.send_message(GroupMsg::Refused(base)));
+                        mail.send(GroupMsg::Refused(base));
                     }
                 }
                 Ok(_) => {}

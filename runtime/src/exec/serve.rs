@@ -11,6 +11,7 @@ use onemec_wire::{CopyMeter, Member, Record, Rope, ServiceId, codec};
 use super::Runtime;
 use super::body::{CallBody, MoveBody};
 use super::group::GroupMsg;
+use super::passive::Entry;
 use crate::transport::{Event, Message, Replier, Service, TransferSource};
 
 /// A caller that does not say how long it waits.
@@ -39,8 +40,11 @@ impl Runtime {
                 };
                 let Some(inner) = weak.upgrade() else { return };
                 if let Some(member) = up {
-                    for g in &inner.groups {
-                        drop(g.actor.send_message(GroupMsg::Connected(member)));
+                    for entry in &inner.groups {
+                        // A passive group was told and acknowledged everything before.
+                        if let Entry::Active(g) = entry.value() {
+                            g.mail.send(GroupMsg::Connected(member));
+                        }
                     }
                 }
             }

@@ -2,18 +2,21 @@
 //! node.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use onemec_core::contexts::GroupContexts;
-use onemec_core::directory::Placement;
-use onemec_core::group::{Live, LogShape, Me, Position, Replica};
+use onemec_core::group::{LogShape, Me, Position, Replica};
 use onemec_wire::GroupId;
-use ractor::{ActorRef, ActorRuntime};
+use ractor::ActorRuntime;
 
 use super::gate::GroupGate;
-use super::group::actor::{GroupActor, MakeExec};
-use super::group::{GroupEnv, GroupExec, GroupMsg};
+use super::group::actor::{End, GroupActor, MakeExec};
+use super::group::{Fresh, GroupEnv, GroupExec};
+use super::mailbox::Mailbox;
+use super::passive::{Entry, Meter, Passive};
 use super::{GroupRef, Runtime};
 use crate::directory::Change;
+use crate::store::GroupStore;
 
 /// Bytes of the tail that are looked at at once.
 const TAIL_BYTES: usize = 1 << 20;
@@ -30,11 +33,12 @@ impl Runtime {
                 match change {
                     Change::Rescan => runtime.rescan(),
                     Change::Set(set) if set.nodes.is_empty() => runtime.look_at(set.groups.iter().copied()),
-                    // Who is alive concerns every group that is led here.
+                    // Who is alive concerns every group that is led here; first those that lost somebody.
                     Change::Set(set) => {
-                        let mut groups = set.groups.clone();
-                        groups.extend(runtime.inner.groups.iter().map(|g| *g.key()));
-                        runtime.look_at(groups.into_iter());
+                        runtime.look_at(set.groups.iter().copied());
+                        let others: Vec<GroupId> = runtime.inner.groups.iter().map(|g| *g.key()).collect();
+                        let others = others.into_iter().filter(|g| !set.groups.contains(g));
+                        runtime.look_at(others.filter(|g| runtime.is_concerned_by_nodes(*g)));
                     }
                 }
             }
@@ -50,15 +54,10 @@ impl Runtime {
 
     pub(super) fn look_at(&self, groups: impl Iterator<Item = GroupId>) {
         for group in groups {
-            let (placement, live) = {
-                let directory = self.inner.parts.directory.read();
-                let placement = directory.group(group).cloned();
-                let live = self.live(&directory, placement.as_ref());
-                (placement, live)
-            };
+            let (placement, live) = self.news_of(group);
             let here = self.inner.groups.contains_key(&group);
             let concerned = placement.as_ref().is_some_and(|p| self.concerns(p));
-            let on_disk = !here && !concerned && self.inner.parts.store.groups().contains(&group);
+            let on_disk = !here && !concerned && self.inner.parts.store.group(group).is_some();
             if !(here || concerned || on_disk) {
                 continue;
             }
@@ -69,57 +68,27 @@ impl Runtime {
         }
     }
 
-    fn tell_placement(&self, group: GroupId, placement: Option<Placement>, live: Live) {
-        let at = placement.as_ref().map_or((u64::MAX, u64::MAX), |p| (p.epoch.0, p.version.0));
-        match self.group(group) {
-            Ok(g) => {
-                // Under the lock, so that two callers tell in the order of versions.
-                let mut told = g.told.lock();
-                drop(g.actor.send_message(GroupMsg::Placement(placement, live)));
-                *told = (*told).max(at);
-            }
-            Err(e) => tracing::error!(%group, "cannot start: {e}"),
-        }
-    }
-
     /// A call may come before the feed has told the group's actor what the directory says already.
     pub(super) fn tell_news(&self, group: GroupId) {
         let now = self.inner.parts.directory.read().group(group).map(|p| (p.epoch.0, p.version.0));
-        let told = self.inner.groups.get(&group).map(|g| *g.told.lock());
+        let told = self.told_version(group);
         if now.is_some_and(|at| told.is_none_or(|t| t < at)) {
             self.look_at(std::iter::once(group));
         }
     }
 
-    /// Sends to a group's actor, starting it if need be.
-    pub(super) fn tell_group(&self, group: GroupId, message: GroupMsg) {
-        match self.group(group) {
-            Ok(g) => drop(g.actor.send_message(message)),
-            Err(e) => tracing::error!(%group, "cannot start: {e}"),
-        }
-    }
-
-    /// The actor of a group, started if need be.
-    pub(super) fn group(&self, group: GroupId) -> Result<GroupRef, String> {
-        if let Some(g) = self.inner.groups.get(&group) {
-            return Ok(g.clone());
-        }
-        let entry = self.inner.groups.entry(group);
-        if let dashmap::Entry::Occupied(g) = &entry {
-            return Ok(g.get().clone());
-        }
+    /// Starts a group's actor: anew from the store, or where its passive life ended.
+    pub(super) fn spawn_group(&self, group: GroupId, passive: Option<Passive>) -> Result<GroupRef, String> {
+        let meter = Arc::new(Meter::default());
+        meter.used(self.inner.parts.clock.mono());
         let gate = Arc::new(GroupGate::new(self.inner.parts.lease.clone()));
-        let actor = self.spawn_group(group, gate.clone())?;
-        let known = GroupRef { actor, gate, told: Arc::default() };
-        entry.insert(known.clone());
-        Ok(known)
-    }
-
-    fn spawn_group(&self, group: GroupId, gate: Arc<GroupGate>) -> Result<ActorRef<GroupMsg>, String> {
+        let queued = Arc::new(AtomicUsize::new(0));
         let weak = Arc::downgrade(&self.inner);
+        let seed = Seed { passive, gate: gate.clone(), meter: meter.clone() };
+        let counter = queued.clone();
         let make: MakeExec = Arc::new(move |group, myself| {
             let inner = weak.upgrade().ok_or("the node is stopping")?;
-            Self { inner }.make_exec(group, gate.clone(), myself)
+            Self { inner }.make_exec(group, seed.clone(), Mailbox::new(myself, counter.clone()))
         });
         let supervisor = self.inner.supervisor.get_cell();
         let mut ids = self.inner.ids.lock();
@@ -133,67 +102,95 @@ impl Runtime {
                 // It never came to life: no supervision event tells of it.
                 tracing::error!(%group, "group actor did not start: {e}");
                 runtime.inner.ids.lock().remove(&id);
-                runtime.inner.groups.remove(&group);
+                runtime.inner.groups.remove_if(&group, |_, entry| entry.is_run_by(id));
             }
         });
-        Ok(actor)
+        Ok(GroupRef { mail: Mailbox::new(actor, queued), gate, meter, told: Arc::default() })
     }
 
-    fn make_exec(&self, group: GroupId, gate: Arc<GroupGate>, myself: ActorRef<GroupMsg>) -> Result<GroupExec, String> {
+    fn make_exec(&self, group: GroupId, seed: Seed, mail: Mailbox) -> Result<GroupExec, String> {
         let inner = &self.inner;
         let factories = self.actors().map(|a| a.factories.clone()).ok_or("the node has not begun")?;
         let store = inner.parts.store.group_or_new(group);
-        let mut contexts = GroupContexts::new(group, factories, store.history(), gate.clone());
-        let mut base = Position::default();
-        if let Some((seq, epoch, snapshot)) = store.snapshot().map_err(|e| e.to_string())? {
-            contexts.restore(&snapshot).map_err(|e| e.to_string())?;
-            base = Position { epoch, seq };
-        }
-        let mut tail = Vec::new();
-        loop {
-            let from = tail.last().map_or(base.seq, |p: &Position| p.seq).next();
-            let records = store.records(from, TAIL_BYTES);
-            if records.is_empty() {
-                break;
-            }
-            tail.extend(records.iter().map(|r| Position { epoch: r.epoch(), seq: r.seq() }));
-        }
-        let at = store.positions();
-        let mut log = LogShape::recovered(base, tail, false);
-        log.note_synced(at.synced);
+        let Seed { passive, gate, meter } = seed;
+        let (history, its_gate) = (store.history(), gate.clone());
+        let fresh: Fresh =
+            Arc::new(move || GroupContexts::new(group, factories.clone(), history.clone(), its_gate.clone()));
         let me = Me { group, member: inner.parts.member, store: inner.parts.store_id };
-        let replica = Replica::new(me, inner.options.timing, log, at.epoch, inner.parts.clock.mono());
-        let tell = myself.clone();
-        let forward = self.clone();
+        let at = store.positions();
+        let (replica, contexts) = match &passive {
+            Some(passive) => (passive.replica.clone(), None),
+            None => {
+                let checkpoint = store.checkpoint();
+                // Without a checkpoint the tail is all there is, and that is in memory.
+                let contexts = checkpoint.is_none().then(|| fresh());
+                let log = shape_of(&store, checkpoint.unwrap_or_default());
+                (Replica::new(me, inner.options.timing, log, at.epoch, inner.parts.clock.mono()), contexts)
+            }
+        };
+        let (forward, loader, resting) = (self.clone(), self.clone(), self.clone());
+        let id = mail.actor().get_id();
         let env = GroupEnv {
             member: inner.parts.member,
             store,
-            net: self.group_net(group, myself.clone()),
+            net: self.group_net(group, mail.clone()),
             deliverer: self.deliverer(),
             clock: inner.parts.clock.clone(),
             limits: inner.options.limits,
             audit: inner.parts.audit.clone(),
-            myself: Arc::new(move |m| drop(tell.send_message(m))),
+            mail,
+            fresh,
+            load: Arc::new(move |fresh| loader.load(group, fresh)),
+            rest: Arc::new(move |passive| resting.put_to_rest(group, id, passive)),
+            meter,
             forward: Arc::new(move |node, epoch, write| forward.forward_parked(node, epoch, write)),
         };
-        Ok(GroupExec::new(group, env, gate, replica, contexts))
+        let mut exec = GroupExec::new(group, env, gate, replica, contexts);
+        if let Some(passive) = passive {
+            exec.resume(passive);
+        }
+        Ok(exec)
     }
 
     /// A group's actor has ended.
-    pub(super) fn group_ended(&self, group: GroupId, again: bool) {
-        if let Some((_, g)) = self.inner.groups.remove(&group) {
+    pub(super) fn group_ended(&self, group: GroupId, end: End) {
+        let ended = |entry: &Entry| match end {
+            // A passive group, or one that has come back since, is not the business of its former actor.
+            End::Stopped(actor) => entry.is_run_by(actor),
+            End::Failed => true,
+        };
+        if let Some((_, Entry::Active(g))) = self.inner.groups.remove_if(&group, |_, entry| ended(entry)) {
             g.gate.set(onemec_wire::Epoch(0), false);
         }
-        if again {
-            let (placement, live) = {
-                let directory = self.inner.parts.directory.read();
-                let placement = directory.group(group).cloned();
-                let live = self.live(&directory, placement.as_ref());
-                (placement, live)
-            };
+        if end == End::Failed {
+            let (placement, live) = self.news_of(group);
             if placement.is_some() {
                 self.tell_placement(group, placement, live);
             }
         }
     }
+}
+
+/// What an executor begins with, beside the store.
+#[derive(Clone)]
+struct Seed {
+    passive: Option<Passive>,
+    gate: Arc<GroupGate>,
+    meter: Arc<Meter>,
+}
+
+/// The log as the store holds it.
+fn shape_of(store: &GroupStore, base: Position) -> LogShape {
+    let mut tail = Vec::new();
+    loop {
+        let from = tail.last().map_or(base.seq, |p: &Position| p.seq).next();
+        let records = store.records(from, TAIL_BYTES);
+        if records.is_empty() {
+            break;
+        }
+        tail.extend(records.iter().map(|r| Position { epoch: r.epoch(), seq: r.seq() }));
+    }
+    let mut log = LogShape::recovered(base, tail, false);
+    log.note_synced(store.positions().synced);
+    log
 }

@@ -20,8 +20,8 @@ pub use self::head::OpHead;
 pub use self::outbox::Lane;
 use self::outbox::Outbox;
 pub use self::regroup::JoinState;
+pub use self::repeat::REPEATS_MAX;
 use self::repeat::Repeats;
-pub use self::repeat::{REPEAT_WINDOW_MS_MAX, REPEATS_MAX};
 use crate::context::{
     Answer, BadSnapshot, ContextKind, Effect, EffectId, Env, Gate, History, Machine, MachineFactory, Op, Outcome,
     RepeatKey,
@@ -190,6 +190,11 @@ impl GroupContexts {
     pub fn time_ms(&self) -> u64 {
         self.time_ms
     }
+    /// Bytes of memory that the machines take, roughly.
+    pub fn memory_bytes(&self) -> usize {
+        self.slots.values().map(|s| s.machine.memory_bytes()).sum::<usize>()
+            + 256 * (self.repeats.len() + self.outbox.len())
+    }
     /// Is the context here?
     pub fn contains(&self, context: ContextId) -> bool {
         self.slots.contains_key(&context)
@@ -228,15 +233,23 @@ impl GroupContexts {
         }
     }
 
-    /// Looks at an operation before it gets a place in the log.
-    pub fn admit(&self, context: ContextId, now_ms: u64, op: &Op, repeat: Option<&RepeatKey>) -> Result<(), Admission> {
+    /// Looks at an operation before it gets a place in the log. `window_ms`: a repeat mark may expire no later than this
+    /// from now.
+    pub fn admit(
+        &self,
+        context: ContextId,
+        now_ms: u64,
+        op: &Op,
+        repeat: Option<&RepeatKey>,
+        window_ms: u64,
+    ) -> Result<(), Admission> {
         let slot = self.slots.get(&context).filter(|_| self.is_member(context)).ok_or(Admission::NoContext)?;
         if let Some(key) = repeat {
             if let Some(answer) = self.repeats.answer(key) {
                 return Err(Admission::Repeated(answer));
             }
             let now = now_ms.max(self.time_ms);
-            let window = now..=now + REPEAT_WINDOW_MS_MAX;
+            let window = now..=now.saturating_add(window_ms);
             if !window.contains(&key.expires_ms) || self.repeats.len() >= REPEATS_MAX {
                 return Err(Admission::RepeatWindow);
             }

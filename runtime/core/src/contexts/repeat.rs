@@ -7,8 +7,6 @@ use onemec_wire::codec::{Decode, Encode};
 
 use crate::context::{Answer, RepeatKey};
 
-/// A repeat mark may expire no later than this after the request.
-pub const REPEAT_WINDOW_MS_MAX: u64 = 600_000;
 /// So many answers are kept per group; a mark beyond it is refused (I8), never forgotten early.
 pub const REPEATS_MAX: usize = 16_384;
 

@@ -22,7 +22,8 @@ mod planted;
 mod primary;
 mod replica;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use onemec_wire::{ContextId, Epoch, GroupId, Member, Seq};
@@ -144,13 +145,14 @@ pub enum Input {
 /// Who is up, as the directory says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Live {
-    members: std::collections::BTreeMap<Member, StoreId>,
+    /// All groups of a node share it.
+    members: Arc<BTreeMap<Member, StoreId>>,
 }
 
 impl Live {
     /// From pairs of boot and data folder.
     pub fn new(members: impl IntoIterator<Item = (Member, StoreId)>) -> Self {
-        Self { members: members.into_iter().collect() }
+        Self { members: Arc::new(members.into_iter().collect()) }
     }
     /// Is this boot up?
     pub fn contains(&self, member: Member) -> bool {

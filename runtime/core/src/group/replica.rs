@@ -11,7 +11,7 @@ use super::moves::{Goal, Move, MoveFailure, MoveState};
 use super::planted::{Flaw, planted};
 use super::primary::{Feed, Primary, Progress};
 use super::{GroupTiming, Input, Live, Me, NotNow, Output};
-use crate::directory::{Command, Placement};
+use crate::directory::{Command, Durability, Placement};
 use crate::time::Mono;
 
 /// One group's replica on this node. See the module's documentation.
@@ -121,6 +121,40 @@ impl Replica {
         let set = self.placement.as_ref().map_or(0, |pl| pl.in_sync.len());
         let wanted = self.placement.as_ref().map_or(0, super::change::members_wanted);
         (set != wanted || p.repairing.is_some() || self.log.last() == Seq(0)).then(|| now + LATER)
+    }
+
+    /// Nobody owes anybody anything: until the next input of substance nothing will be sent, stored or proposed. The
+    /// executor may put the machine away as it is and step it again whenever something comes; ticks, and connections that
+    /// come up, may be left out meanwhile.
+    pub fn is_quiet(&self, now: Mono) -> bool {
+        let last = self.log.last();
+        if last == Seq(0) || self.log.synced() < last {
+            return false;
+        }
+        let Some(p) = &self.primary else { return self.is_counted() };
+        let settled = now.since(p.set_since) >= 2 * self.timing.settle_after;
+        let idle = p.moving.is_none() && p.pending.is_none() && p.counting.is_empty() && p.finished.is_empty();
+        let fed = |g: &Progress| g.feed == Feed::Streaming && g.held >= last && g.told >= self.commit;
+        let surplus = self.placement.as_ref().is_none_or(|pl| pl.in_sync.len() > super::change::members_wanted(pl));
+        p.open
+            && idle
+            && p.repairing.is_none()
+            && self.commit == last
+            && p.peers.values().all(fed)
+            && settled
+            && !surplus
+    }
+
+    /// As primary: do acknowledgements wait for this node's disk?
+    pub fn must_sync(&self) -> bool {
+        let mine = (self.me.member.node, self.me.store);
+        self.placement.as_ref().is_some_and(|p| p.durability == Durability::Disk && p.synced.contains(&mine))
+    }
+
+    /// A primary whose set is too small for want of nodes: it is to hear of every node that comes.
+    pub fn is_short(&self) -> bool {
+        let short = |pl: &Placement| pl.in_sync.len() < super::change::members_wanted(pl);
+        self.primary.is_some() && self.placement.as_ref().is_none_or(short)
     }
 
     /// Is this copy one that the directory counts on?

@@ -40,6 +40,9 @@ impl Actor for GroupActor {
             // The handle is of no use: the tick goes nowhere when the actor is gone.
             drop(myself.send_after(after, || GroupMsg::Tick));
         }
+        if exec.has_rested() {
+            myself.stop(Some("the group has left memory".into()));
+        }
         if exec.is_forgotten() {
             myself.stop(Some("the group is gone from this node".into()));
         }
@@ -55,8 +58,17 @@ impl Actor for GroupActor {
     }
 }
 
-/// Told when a group's actor has ended: `true` if it failed and must be made anew.
-pub type Ended = Arc<dyn Fn(GroupId, bool) + Send + Sync>;
+/// Told when a group's actor has ended.
+pub type Ended = Arc<dyn Fn(GroupId, End) + Send + Sync>;
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By itself; this one.
+    Stopped(ActorId),
+    /// It failed, and the pause is over: it is to be made anew.
+    Failed,
+}
 
 /// Supervises all groups of a node.
 pub struct GroupsSupervisor {
@@ -90,7 +102,7 @@ impl Actor for GroupsSupervisor {
         _: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let GroupsMsg::Again(group) = m;
-        (self.ended)(group, true);
+        (self.ended)(group, End::Failed);
         Ok(())
     }
 
@@ -104,7 +116,7 @@ impl Actor for GroupsSupervisor {
             SupervisionEvent::ActorTerminated(cell, _, _) => {
                 if let Some(group) = self.ids.lock().remove(&cell.get_id()) {
                     crashes.remove(&group);
-                    (self.ended)(group, false);
+                    (self.ended)(group, End::Stopped(cell.get_id()));
                 }
             }
             SupervisionEvent::ActorFailed(cell, error) => {

@@ -28,15 +28,7 @@ impl GroupExec {
                     }
                 }
                 Output::Committed(upto) => self.apply_upto(upto),
-                Output::Gate { epoch, open } => {
-                    self.gate.set(epoch, open);
-                    if let Some(audit) = &self.env.audit {
-                        if open && std::mem::take(&mut self.regrouped) {
-                            audit.regrouped(self.group, epoch, self.contexts.contexts().map(|(c, _)| c));
-                        }
-                        audit.gate(self.group, epoch, open, self.contexts.contexts().map(|(c, _)| c));
-                    }
-                }
+                Output::Gate { epoch, open } => self.on_gate(epoch, open),
                 Output::Propose(command) => {
                     if let (Command::Transfer { .. }, Some(m)) = (&command, &mut self.moving) {
                         if m.proposed.replace(m.proposed.unwrap_or(now)).is_none() {
@@ -107,9 +99,7 @@ impl GroupExec {
     fn store(&mut self, from: Seq, sync: bool) {
         let new: Vec<_> = self.arrived.iter().filter(|r| r.seq() >= from).cloned().collect();
         let upto = new.last().map_or(from, |r| r.seq());
-        // Whether the primary counts on this disk or not, the log's committer syncs it with whatever else is due.
-        let _ = sync;
-        if let Err(e) = self.env.store.append(new, self.sync_done(upto)) {
+        if let Err(e) = self.env.store.append(new, sync, self.sync_done(upto)) {
             // The machine believes that it holds them: a replica that cannot store must not acknowledge.
             tracing::error!(group = %self.group, "store: {e}");
             self.failed = true;
@@ -118,7 +108,13 @@ impl GroupExec {
 
     fn on_leading(&mut self, now: Mono, primary: bool, forward_to: Option<Member>) {
         reached(if primary { Point::Activate } else { Point::Settle });
-        self.contexts.serve(primary);
+        if let Some(contexts) = &mut self.contexts {
+            contexts.serve(primary);
+        }
+        self.dangling.clear();
+        self.abandoned.clear();
+        let inherited = self.replica.placement().filter(|p| p.epoch > Epoch(1));
+        self.inherited = inherited.map(|p| p.contexts.iter().copied().collect()).unwrap_or_default();
         self.delivering.clear();
         self.backoff.clear();
         self.delivered.clear();
@@ -127,7 +123,10 @@ impl GroupExec {
         self.leaving_in_log = false;
         self.settling = None;
         if primary {
-            self.deferred.extend(self.contexts.ended().map(Input::Finished));
+            match &self.contexts {
+                Some(contexts) => self.deferred.extend(contexts.ended().map(Input::Finished)),
+                None => self.want_contexts_for_work(),
+            }
             return;
         }
         for (_, reply) in self.adopting.drain(..) {
@@ -182,7 +181,11 @@ impl GroupExec {
     }
 
     fn on_context_gone(&mut self, context: onemec_wire::ContextId) {
-        self.contexts.remove(context);
+        if let Some(contexts) = &mut self.contexts {
+            contexts.remove(context);
+        }
+        self.dangling.remove(&context);
+        self.abandoned.remove(&context);
         for h in self.held.extract_if(.., |h| h.until_gone == Some(context)) {
             drop(h.reply.send(WriteReply::Answer(h.answer)));
         }
@@ -190,13 +193,18 @@ impl GroupExec {
 
     /// The actor ends: nobody may be served from here any more.
     pub fn close(&mut self) {
-        self.contexts.serve(false);
+        if let Some(contexts) = &mut self.contexts {
+            contexts.serve(false);
+        }
         self.gate.set(Epoch(0), false);
     }
 
     fn forget(&mut self) {
-        self.contexts.serve(false);
-        for context in self.contexts.contexts().map(|(c, _)| c).collect::<Vec<_>>() {
+        if let Some(contexts) = &mut self.contexts {
+            contexts.serve(false);
+        }
+        let all: Vec<_> = self.contexts.iter().flat_map(|c| c.contexts().map(|(c, _)| c)).collect();
+        for context in all {
             self.on_context_gone(context);
         }
         self.env.net.forget(self.group);

@@ -53,14 +53,18 @@ impl WriteReply {
 impl GroupExec {
     /// Rule 10: only what is committed is applied, and only what is applied is shown.
     pub(super) fn apply_upto(&mut self, upto: Seq) {
-        while self.contexts.applied().seq < upto {
-            let seq = self.contexts.applied().seq.next();
+        loop {
+            let Some(contexts) = &mut self.contexts else { return self.want_contexts() };
+            if contexts.applied().seq >= upto {
+                return;
+            }
+            let seq = contexts.applied().seq.next();
             let Some(record) = self.env.store.records(seq, 0).pop() else {
                 tracing::error!(group = %self.group, seq = seq.0, "a committed record is not in the store");
                 self.failed = true;
                 return;
             };
-            let applied = self.contexts.apply(&record);
+            let applied = contexts.apply(&record);
             self.env.store.mark(seq, applied.keep, &applied.released);
             match record.kind() {
                 onemec_wire::RecordKind::Timers => self.timer_in_log = false,

@@ -2,18 +2,23 @@
 //!
 //! Everything here is synchronous and bounded; whatever waits (disk, network, deliveries) is started and comes back as a
 //! message. One message is handled at a time, so there are no locks.
+//!
+//! The machines may be away (`contexts` is `None`): the replica stores, acknowledges, takes over and moves without them;
+//! operations are parked until they are here.
 
 pub mod actor;
 mod carry;
 mod commit;
+mod dangling;
+mod memory;
 pub mod regroup;
 mod work;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use onemec_core::context::{Answer, ContextKind, EffectId, Gate, Op, RepeatKey};
+use onemec_core::context::{Answer, ContextKind, EffectId, Op, RepeatKey};
 use onemec_core::contexts::{Admission, GroupContexts, Lane, OpHead};
 use onemec_core::directory::{Base, Placement};
 use onemec_core::group::{
@@ -28,6 +33,8 @@ use super::body::MoveTimes;
 use super::clock::Clock;
 use super::gate::GroupGate;
 use super::halt::{Point, reached};
+use super::mailbox::Mailbox;
+use super::passive::{Asleep, Meter, Passive};
 use super::ports::GroupNet;
 use super::{Deliverer, GroupLimits};
 use crate::audit::Audit;
@@ -91,6 +98,12 @@ pub enum GroupMsg {
     Undelivered(Lane),
     /// What state are you in?
     Status(oneshot::Sender<GroupStatus>),
+    /// Somebody wants to read: the machines are to come into memory.
+    Wake,
+    /// The machines as the checkpoint has them.
+    Loaded(Result<Box<GroupContexts>, String>),
+    /// Nobody used the group for long, or memory is short: leave it if nothing is under way.
+    Rest,
 }
 
 /// An operation on its way into the log.
@@ -120,6 +133,8 @@ pub struct GroupStatus {
     pub group: String,
     /// `primary` or `replica`.
     pub role: &'static str,
+    /// `active`: in memory; `waking`: without its machines, which come when they are wanted; `passive`: out of memory.
+    pub memory: &'static str,
     /// Epoch of the reign, or the newest seen.
     pub epoch: u64,
     /// Gate open, lease valid.
@@ -142,6 +157,29 @@ pub struct GroupStatus {
     pub contexts: Vec<String>,
     /// A move is under way.
     pub moving: bool,
+}
+
+impl GroupStatus {
+    /// What the replication machine says: all that is known of a passive group.
+    pub fn of_machine(group: GroupId, replica: &Replica, contexts: Vec<String>) -> Self {
+        let log = replica.log();
+        Self {
+            group: group.to_string(),
+            role: if replica.leads().is_some() { "primary" } else { "replica" },
+            memory: "passive",
+            epoch: replica.leads().unwrap_or(replica.seen()).0,
+            serving: replica.is_open(),
+            last: log.last().0,
+            committed: replica.commit().0,
+            synced: log.synced().0,
+            waiting: 0,
+            parked: 0,
+            outbox: 0,
+            replicas: replica.peers().map(|(m, h, s)| (m.node.0, h.0, s.0)).collect(),
+            contexts,
+            moving: false,
+        }
+    }
 }
 
 /// An operation that has its place and waits for the commit point.
@@ -181,6 +219,9 @@ struct MoveWatch {
     reply: oneshot::Sender<Result<MoveTimes, MoveFailure>>,
 }
 
+/// Makes a group without contexts and history.
+pub type Fresh = Arc<dyn Fn() -> GroupContexts + Send + Sync>;
+
 /// What the node gives every group.
 #[derive(Clone)]
 pub struct GroupEnv {
@@ -199,7 +240,15 @@ pub struct GroupEnv {
     /// Where every acknowledgement is noted, if asked for.
     pub audit: Option<Arc<Audit>>,
     /// A way to reach the actor itself from threads and tasks.
-    pub myself: Arc<dyn Fn(GroupMsg) + Send + Sync>,
+    pub mail: Mailbox,
+    /// A group without contexts and history.
+    pub fresh: Fresh,
+    /// Reads the checkpoint into such a group in the background; `Loaded` follows.
+    pub load: Arc<dyn Fn(&Fresh) + Send + Sync>,
+    /// Takes over what is left when the group leaves memory; `false`: somebody wants it after all, it stays.
+    pub rest: Arc<dyn Fn(Passive) -> bool + Send + Sync>,
+    /// Use and size, for the sweep.
+    pub meter: Arc<Meter>,
     /// Forwards operations to the new primary, in order.
     pub forward: Arc<dyn Fn(NodeId, Epoch, Vec<Write>) + Send + Sync>,
 }
@@ -210,12 +259,29 @@ pub struct GroupExec {
     env: GroupEnv,
     gate: Arc<GroupGate>,
     replica: Replica,
-    contexts: GroupContexts,
+    /// The machines, while they are in memory.
+    contexts: Option<GroupContexts>,
+    loading: bool,
+    /// What is known of them while they are not.
+    asleep: Option<Asleep>,
+    /// The gate is to open for this epoch once they are here; `true`: a new reign.
+    gate_due: Option<(Epoch, bool)>,
+    wants_rest: bool,
+    rested: bool,
+    measured_at: Option<u64>,
+    /// Contexts that the directory has and that have no first record: since when.
+    dangling: BTreeMap<ContextId, Mono>,
+    /// Those of them that are given up: nobody may begin them any more.
+    abandoned: BTreeSet<ContextId>,
+    /// The contexts that the group had when this reign began: who was to begin them may be gone.
+    inherited: BTreeSet<ContextId>,
     waiting: VecDeque<Waiting>,
     parked: VecDeque<(Mono, Write)>,
     held: Vec<Held>,
     moving: Option<MoveWatch>,
     regrouping: Option<regroup::Regrouping>,
+    /// About a regroup, until the machines are in memory.
+    early: VecDeque<regroup::RegroupMsg>,
     /// Batches of kept records that wait for their commitment.
     adopting: VecDeque<(Seq, oneshot::Sender<Result<(), MoveFailure>>)>,
     /// Contexts that are about to join, and how long they are waited for.
@@ -246,20 +312,39 @@ pub struct GroupExec {
 }
 
 impl GroupExec {
-    /// An executor around what the store holds.
-    pub fn new(group: GroupId, env: GroupEnv, gate: Arc<GroupGate>, replica: Replica, contexts: GroupContexts) -> Self {
+    /// An executor around what the store holds. `contexts`: the machines, if there is no checkpoint to be read for them.
+    pub fn new(
+        group: GroupId,
+        env: GroupEnv,
+        gate: Arc<GroupGate>,
+        replica: Replica,
+        contexts: Option<GroupContexts>,
+    ) -> Self {
         let snapshot_at = replica.log().base();
+        if contexts.is_some() {
+            gate.set_loaded();
+        }
         Self {
             group,
             env,
             gate,
             replica,
             contexts,
+            loading: false,
+            asleep: None,
+            gate_due: None,
+            wants_rest: false,
+            rested: false,
+            measured_at: None,
+            dangling: BTreeMap::new(),
+            abandoned: BTreeSet::new(),
+            inherited: BTreeSet::new(),
             waiting: VecDeque::new(),
             parked: VecDeque::new(),
             held: Vec::new(),
             moving: None,
             regrouping: None,
+            early: VecDeque::new(),
             adopting: VecDeque::new(),
             incoming: BTreeMap::new(),
             settling: None,
@@ -287,6 +372,11 @@ impl GroupExec {
         self.forgotten
     }
 
+    /// Has it left memory? Then the actor stops; what is left is kept elsewhere.
+    pub fn has_rested(&self) -> bool {
+        self.rested
+    }
+
     /// Can it not go on? Then the supervisor makes it anew from the store.
     pub fn has_failed(&self) -> bool {
         self.failed
@@ -295,6 +385,10 @@ impl GroupExec {
     /// Handles one message; returns after how long a `Tick` is wanted, if none is on its way.
     pub fn handle(&mut self, message: GroupMsg) -> Option<Duration> {
         let now = self.env.clock.mono();
+        if !matches!(message, GroupMsg::Tick) {
+            self.env.mail.taken();
+        }
+        self.note_use(now, &message);
         match message {
             GroupMsg::Placement(placement, live) => self.on_placement(now, placement, live),
             GroupMsg::Peer(from, message, records) => self.on_peer(now, from, message, records),
@@ -344,16 +438,25 @@ impl GroupExec {
             GroupMsg::Delivered(id, lane, op) => self.on_delivered(now, id, lane, op),
             GroupMsg::Undelivered(lane) => self.on_undelivered(now, lane),
             GroupMsg::Status(reply) => drop(reply.send(self.status())),
+            GroupMsg::Wake => self.want_contexts(),
+            GroupMsg::Loaded(loaded) => self.on_loaded(now, loaded),
+            GroupMsg::Rest => self.wants_rest = self.can_rest(now),
         }
         self.housekeeping(now);
-        self.want_tick(now)
+        self.measure();
+        self.try_to_rest(now);
+        if self.rested { None } else { self.want_tick(now) }
     }
 
     fn step(&mut self, now: Mono, input: Input) {
         let mut out = Vec::new();
         self.replica.step(now, input, &mut out);
         self.carry_out(now, out);
-        // What applying asked for comes after everything that this step decided.
+        self.step_deferred(now);
+    }
+
+    /// What applying asked for comes after everything that a step decided.
+    fn step_deferred(&mut self, now: Mono) {
         while let Some(input) = self.deferred.pop_front() {
             let mut out = Vec::new();
             self.replica.step(now, input, &mut out);
@@ -364,8 +467,10 @@ impl GroupExec {
     fn on_placement(&mut self, now: Mono, placement: Option<Placement>, live: Live) {
         if let Some(new) = &placement {
             let at = |p: &Placement| (p.epoch, p.version);
-            if self.replica.placement().is_none_or(|old| at(old) <= at(new)) {
-                self.contexts.set_members(new.contexts.iter().copied());
+            if self.replica.placement().is_none_or(|old| at(old) <= at(new))
+                && let Some(contexts) = &mut self.contexts
+            {
+                contexts.set_members(new.contexts.iter().copied());
             }
         }
         self.step(now, Input::Placement { placement, live });
@@ -387,8 +492,13 @@ impl GroupExec {
     // ---- operations ------------------------------------------------------------------------------------------------
 
     fn on_write(&mut self, now: Mono, write: Write) {
+        if now >= write.deadline {
+            // It waited in the mailbox of a group that was not in memory; its caller may have been told so already.
+            drop(write.reply.send(WriteReply::not_applied("its deadline has passed", self.env.limits.retry_after)));
+            return;
+        }
         match self.replica.next_place() {
-            Ok(place) if self.gate.is_open() => self.log_operation(now, place, write),
+            Ok(place) if self.gate.allows() => self.log_operation(now, place, write),
             // Without a lease nothing is logged: another node may be primary already.
             Ok(_) | Err(NotNow::Closed) => self.park(now, write),
             Err(NotNow::NotPrimary) => self.not_here(write),
@@ -412,6 +522,7 @@ impl GroupExec {
             drop(write.reply.send(WriteReply::not_applied("too many parked operations", self.env.limits.retry_after)));
             return;
         }
+        self.want_contexts();
         let until = write.deadline.min(now + self.env.limits.park_max);
         self.parked.push_back((until, write));
         if let Some(m) = &mut self.moving
@@ -422,11 +533,18 @@ impl GroupExec {
     }
 
     fn log_operation(&mut self, now: Mono, place: Position, write: Write) {
+        // An open gate says that the machines are here.
+        let Some(contexts) = &self.contexts else { return self.park(now, write) };
         let Write { context, create, op, repeat, received, deadline, reply, permit } = write;
-        if create.is_none() {
+        if create.is_some() {
+            if let Err(refusal) = self.may_begin(context) {
+                drop(reply.send(refusal));
+                return;
+            }
+        } else {
             // A repeat of an operation that still waits for its commitment is recognised when it is applied (I3).
-            let admitted = self.contexts.admit(context, self.env.clock.wall_ms(), &op, repeat.as_ref());
-            if let Err(refusal) = admitted {
+            let (wall_ms, window_ms) = (self.env.clock.wall_ms(), self.env.limits.repeat_window_ms);
+            if let Err(refusal) = contexts.admit(context, wall_ms, &op, repeat.as_ref(), window_ms) {
                 let answer = match refusal {
                     Admission::Refused(answer) | Admission::Repeated(answer) => WriteReply::Answer(answer),
                     Admission::RepeatWindow => WriteReply::RepeatWindow,
@@ -469,7 +587,8 @@ impl GroupExec {
         head: &[u8],
         body: &[u8],
     ) -> Result<Record, String> {
-        let time_ms = self.env.clock.wall_ms().max(self.contexts.time_ms()).max(self.last_time_ms);
+        let applied_ms = self.contexts.as_ref().map_or(0, GroupContexts::time_ms);
+        let time_ms = self.env.clock.wall_ms().max(applied_ms).max(self.last_time_ms);
         self.last_time_ms = time_ms;
         let meta = RecordMeta { kind, group: self.group, context, epoch: place.epoch, seq: place.seq, time_ms };
         Record::build(meta, head, body).map_err(|e| e.to_string())
@@ -478,16 +597,17 @@ impl GroupExec {
     /// Hands a record to the store; the caller steps with `Appended` next.
     fn log(&mut self, record: Record) -> Result<Seq, String> {
         let seq = record.seq();
-        self.env.store.append(vec![record], self.sync_done(seq)).map_err(|e| e.to_string())?;
+        let sync = self.replica.must_sync();
+        self.env.store.append(vec![record], sync, self.sync_done(seq)).map_err(|e| e.to_string())?;
         Ok(seq)
     }
 
     /// Tells this actor that the disk holds the log up to `upto`. A failed sync is not told: the process ends.
     fn sync_done(&self, upto: Seq) -> impl FnOnce(Result<(), Fatal>) + Send + 'static {
-        let (cuts, myself) = (self.replica.cuts(), self.env.myself.clone());
+        let (cuts, mail) = (self.replica.cuts(), self.env.mail.clone());
         move |done| {
             if done.is_ok() {
-                myself(GroupMsg::Synced { cuts, upto });
+                mail.send(GroupMsg::Synced { cuts, upto });
             }
         }
     }
@@ -510,7 +630,7 @@ impl GroupExec {
         body: &[u8],
     ) -> Option<Seq> {
         let place = self.replica.next_place().ok()?;
-        if !self.gate.is_open() {
+        if !self.gate.allows() {
             return None;
         }
         let seq = self.build(place, kind, context, head, body).and_then(|r| self.log(r)).ok()?;
@@ -519,30 +639,31 @@ impl GroupExec {
     }
 
     fn on_installed(&mut self, now: Mono, base: Position, epoch: Epoch, from: Member, snapshot: &[u8]) {
-        if let Err(e) = self.contexts.restore(snapshot) {
+        let mut contexts = self.contexts.take().unwrap_or_else(|| (self.env.fresh)());
+        if let Err(e) = contexts.restore(snapshot) {
             tracing::error!(group = %self.group, "received snapshot: {e}");
+            self.failed = true;
             return;
         }
         self.snapshot_at = base;
+        self.contexts = Some(contexts);
+        self.asleep = None;
         self.step(now, Input::Installed { base, epoch, from, synced: true });
+        self.gate.set_loaded();
     }
 
     fn status(&self) -> GroupStatus {
-        let log = self.replica.log();
+        let listed = self.replica.placement().map(|p| p.contexts.iter().map(|c| c.to_string()).collect());
+        let here = self.contexts.as_ref().map(|all| all.contexts().map(|(c, _)| c.to_string()).collect());
+        let contexts = here.or(listed).unwrap_or_default();
         GroupStatus {
-            group: self.group.to_string(),
-            role: if self.replica.leads().is_some() { "primary" } else { "replica" },
-            epoch: self.replica.leads().unwrap_or(self.replica.seen()).0,
-            serving: self.gate.is_open(),
-            last: log.last().0,
-            committed: self.replica.commit().0,
-            synced: log.synced().0,
+            memory: if self.contexts.is_some() { "active" } else { "waking" },
+            serving: self.replica.is_open() && self.gate.lease_is_valid(),
             waiting: self.waiting.len(),
             parked: self.parked.len(),
-            outbox: self.contexts.outbox_len(),
-            replicas: self.replica.peers().map(|(m, h, s)| (m.node.0, h.0, s.0)).collect(),
-            contexts: self.contexts.contexts().map(|(c, _)| c.to_string()).collect(),
+            outbox: self.contexts.as_ref().map_or(0, GroupContexts::outbox_len),
             moving: self.moving.is_some(),
+            ..GroupStatus::of_machine(self.group, &self.replica, contexts)
         }
     }
 }

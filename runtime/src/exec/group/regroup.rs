@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use onemec_core::context::{Gate as _, History};
+use onemec_core::context::History;
 use onemec_core::contexts::JoinState;
 use onemec_core::directory::Base;
 use onemec_core::group::{Input, MoveFailure, MoveId, MoveOrder};
@@ -16,6 +16,9 @@ use super::GroupExec;
 
 /// A context that is about to come is waited for so long; then what it left here is taken away.
 const INCOMING_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// So many messages wait for machines that come into memory.
+const EARLY_MAX: usize = 64;
 
 /// What a group's actor is told about a regroup.
 pub enum RegroupMsg {
@@ -75,10 +78,18 @@ impl Regrouping {
 
 impl GroupExec {
     pub(super) fn on_regroup(&mut self, now: Mono, message: RegroupMsg) {
+        if self.contexts.is_none() {
+            // The machines are out of memory: it waits for them. One too many is dropped, and its sender tries again.
+            self.want_contexts();
+            if self.early.len() < EARLY_MAX {
+                self.early.push_back(message);
+            }
+            return;
+        }
         match message {
             RegroupMsg::Survey(contexts, reply) => {
                 let kept = |context| {
-                    let (names, history) = self.contexts.kept(context)?;
+                    let (names, history) = self.contexts.as_ref()?.kept(context)?;
                     Some(Kept { context, names, history })
                 };
                 let kept = contexts.into_iter().filter_map(kept).collect();
@@ -153,8 +164,12 @@ impl GroupExec {
             let _gone = reply.send(Err(MoveFailure::Busy));
             return;
         }
+        let Some(contexts) = &self.contexts else {
+            let _gone = reply.send(Err(MoveFailure::Busy));
+            return;
+        };
         for (context, body) in &states {
-            if let Err(e) = self.contexts.check_join(*context, body) {
+            if let Err(e) = contexts.check_join(*context, body) {
                 tracing::warn!(group = %self.group, %context, "a context cannot join: {e}");
                 let _gone = reply.send(Err(MoveFailure::Refused));
                 return;
@@ -175,14 +190,15 @@ impl GroupExec {
     pub(super) fn on_sealed(&mut self, id: MoveId, base: Base, sealed: Seq) {
         match self.regrouping.take() {
             Some(Regrouping::Sealing { id: mine, contexts, reply }) if mine == id => {
-                let given = contexts.iter().map(|c| Some((*c, self.contexts.departing(*c)?))).collect::<Option<_>>();
+                let machines = self.contexts.as_ref();
+                let given = contexts.iter().map(|c| Some((*c, machines?.departing(*c)?))).collect::<Option<_>>();
                 let departure = given.map(|contexts| Departure { base, sealed, contexts });
                 self.regrouping = Some(Regrouping::Sealed { id });
-                let whole = departure.is_some() && self.contexts.applied().seq == sealed;
+                let whole = departure.is_some() && machines.is_some_and(|m| m.applied().seq == sealed);
                 let answer = departure.filter(|_| whole).ok_or(MoveFailure::Refused);
                 // Nobody waits, or nothing can be given: the machine thaws.
                 if !whole || reply.send(answer).is_err() {
-                    (self.env.myself)(super::GroupMsg::Regroup(RegroupMsg::Unseal(id)));
+                    self.env.mail.send(super::GroupMsg::Regroup(RegroupMsg::Unseal(id)));
                 }
             }
             other => self.regrouping = other,
@@ -214,12 +230,12 @@ impl GroupExec {
     /// Takes away what the log holds of contexts that belong elsewhere: those that left, and those whose coming failed. A
     /// regroup that would bring them may still be on its way (rule 9), so that a version of our own comes first.
     pub(super) fn clear_strays(&mut self, now: Mono) {
-        if self.is_changing() || self.leaving_in_log || !self.gate.is_open() {
+        if self.is_changing() || self.leaving_in_log || !self.gate.allows() {
             return;
         }
         self.incoming.retain(|_, until| now < *until);
         let strays: Vec<ContextId> =
-            self.contexts.strays().into_iter().filter(|c| !self.incoming.contains_key(c)).collect();
+            self.contexts.iter().flat_map(|c| c.strays()).filter(|c| !self.incoming.contains_key(c)).collect();
         let Some(base) = self.replica.placement().map(|p| p.base(self.group)).filter(|_| !strays.is_empty()) else {
             self.settling = None;
             return;

@@ -1,15 +1,17 @@
 //! What a group does by itself: deadlines, timers, deliveries, snapshots.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use onemec_core::context::{EffectId, Gate, Op};
-use onemec_core::contexts::Lane;
+use onemec_core::context::{EffectId, Op};
+use onemec_core::contexts::{GroupContexts, Lane};
 use onemec_core::group::Position;
 use onemec_core::time::Mono;
 use onemec_wire::{RecordKind, Seq, codec};
 use tokio::sync::oneshot;
 
 use super::commit::WriteReply;
+use super::dangling::DANGLING_LOOK;
 use super::{GroupExec, GroupMsg, Write};
 
 const DELIVERY_BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -23,13 +25,16 @@ impl GroupExec {
     pub(super) fn housekeeping(&mut self, now: Mono) {
         self.drop_overdue(now);
         self.release_held(now);
-        if !self.parked.is_empty() && self.replica.is_open() && self.gate.is_open() {
+        if !self.parked.is_empty() && self.replica.is_open() && self.gate.allows() {
             self.unpark(now);
         }
-        if self.gate.is_open() {
+        if self.gate.allows() {
             self.run_timers(now);
             self.pump_outbox(now);
             self.clear_strays(now);
+            self.find_dangling(now);
+        } else if self.timer_asleep().is_some_and(|due| due <= self.env.clock.wall_ms()) {
+            self.want_contexts();
         }
         self.maybe_snapshot();
     }
@@ -50,21 +55,26 @@ impl GroupExec {
         }
     }
 
+    /// The next timer of a group that is led here while its machines are away.
+    fn timer_asleep(&self) -> Option<u64> {
+        self.replica.leads().filter(|_| self.contexts.is_none()).and(self.asleep?.next_timer)
+    }
+
     fn run_timers(&mut self, now: Mono) {
         if self.timer_in_log {
             return;
         }
-        let Some((due, context)) = self.contexts.next_timer() else { return };
+        let Some((due, context)) = self.contexts.as_ref().and_then(GroupContexts::next_timer) else { return };
         if due <= self.env.clock.wall_ms() {
             self.timer_in_log = self.log_own(now, RecordKind::Timers, context, &[]);
         }
     }
 
     fn pump_outbox(&mut self, now: Mono) {
-        if !self.contexts.outbox_is_empty() {
+        let Some(contexts) = &self.contexts else { return };
+        if !contexts.outbox_is_empty() {
             let room = self.env.limits.deliveries_max.saturating_sub(self.delivering.len());
-            let start: Vec<_> = self
-                .contexts
+            let start: Vec<_> = contexts
                 .outbox_heads()
                 .filter(|(lane, id, _)| {
                     !self.delivering.contains_key(lane)
@@ -76,8 +86,8 @@ impl GroupExec {
                 .collect();
             for (lane, id, effect) in start {
                 self.delivering.insert(lane, id);
-                let myself = self.env.myself.clone();
-                self.env.deliverer.deliver(id, lane, effect, myself);
+                let mail = self.env.mail.clone();
+                self.env.deliverer.deliver(id, lane, effect, Arc::new(move |m| mail.send(m)));
             }
         }
         // Cursors are logged together: as soon as none is on its way.
@@ -126,9 +136,11 @@ impl GroupExec {
 
     /// A snapshot from time to time, so that the log stays short; off the actor's thread.
     fn maybe_snapshot(&mut self) {
-        let applied = self.contexts.applied();
+        let Some(contexts) = &self.contexts else { return };
+        let applied = contexts.applied();
         let since = applied.seq.0 - self.snapshot_at.seq.0;
-        let due = since >= self.env.limits.snapshot_records || (since > 0 && self.env.store.wants_checkpoint());
+        let due = since >= self.env.limits.snapshot_records
+            || (since > 0 && (self.wants_rest || self.env.store.wants_checkpoint()));
         if self.saving || self.forgotten || !due {
             return;
         }
@@ -143,7 +155,7 @@ impl GroupExec {
         if floor < applied.seq && since < CATCH_UP_FACTOR * self.env.limits.snapshot_records {
             return;
         }
-        let snapshot = match self.contexts.snapshot() {
+        let snapshot = match contexts.snapshot() {
             Ok(snapshot) => snapshot,
             Err(e) => {
                 tracing::error!(group = %self.group, "snapshot: {e}");
@@ -159,7 +171,7 @@ impl GroupExec {
             }
         };
         self.saving = true;
-        let myself = self.env.myself.clone();
+        let mail = self.env.mail.clone();
         tokio::task::spawn_blocking(move || {
             let saved: Option<Position> = match job.run() {
                 Ok(_) => Some(applied),
@@ -168,7 +180,7 @@ impl GroupExec {
                     None
                 }
             };
-            myself(GroupMsg::SnapshotSaved(saved));
+            mail.send(GroupMsg::SnapshotSaved(saved));
         });
     }
 
@@ -187,14 +199,19 @@ impl GroupExec {
             if let Some(until) = self.incoming.values().min() {
                 earlier((*until).max(soon));
             }
-            if let Some((due, _)) = self.contexts.next_timer() {
+            let next = self.contexts.as_ref().and_then(GroupContexts::next_timer).map(|(due, _)| due);
+            if let Some(due) = next.or(self.timer_asleep()) {
                 let in_ms = due.saturating_sub(self.env.clock.wall_ms()).clamp(1, 60_000);
                 earlier(now + Duration::from_millis(in_ms));
             }
             if let Some(next) = self.backoff.values().map(|(_, t)| *t).min() {
                 earlier(next.max(soon));
             }
-            if !self.contexts.outbox_is_empty() && self.delivering.is_empty() && self.backoff.is_empty() {
+            if !self.dangling.is_empty() {
+                earlier(now + DANGLING_LOOK);
+            }
+            let outbox = self.contexts.as_ref().is_some_and(|c| !c.outbox_is_empty());
+            if outbox && self.delivering.is_empty() && self.backoff.is_empty() {
                 earlier(soon);
             }
         }
