@@ -46,6 +46,11 @@ impl CseIndex {
         self.contexts.get(&context).map(|s| s.clone())
     }
 
+    /// Whether the context is in memory to be served.
+    pub(crate) fn holds(&self, context: ContextId) -> bool {
+        self.contexts.contains_key(&context)
+    }
+
     /// How many contentInstances a context holds; `None` if this node does not serve it.
     pub fn instances(&self, context: ContextId) -> Option<u64> {
         let served = self.open(context)?;

@@ -58,6 +58,10 @@ impl Attributes {
     pub fn len(&self) -> usize {
         self.0.len()
     }
+    /// Bytes that they take beside the map itself.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.iter().map(|(_, v)| size_of::<(AttrId, Value)>() + v.heap_bytes()).sum()
+    }
     /// None at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

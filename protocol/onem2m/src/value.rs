@@ -35,6 +35,14 @@ pub enum Value {
 }
 
 impl Value {
+    /// Bytes that it takes beside itself.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Str(text) | Self::Json(text) => text.len(),
+            Self::List(items) => items.iter().map(|v| size_of::<Self>() + v.heap_bytes()).sum(),
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Time(_) | Self::Raw(_) => 0,
+        }
+    }
     /// A textual value.
     pub fn str(text: impl Into<Box<str>>) -> Self {
         Self::Str(text.into())

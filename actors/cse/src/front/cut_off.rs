@@ -81,6 +81,8 @@ impl Inner {
             return Ok(None);
         }
         let body = job.request.pc.clone().unwrap_or_default();
+        // It may have left memory; whether it may be served does not matter here.
+        drop(self.served(place, &job.call).await);
         self.check_as_known(place, write, &body)?;
         let op = TreeOp::Write(Box::new(write.clone())).op(body);
         let key = buffer.put(place.context, op).await.map_err(|error| {

@@ -170,6 +170,14 @@ impl Inner {
         Err(undecidable())
     }
 
+    /// The context, if this node may answer for it; comes back into memory if it had left it.
+    pub(super) async fn served(&self, place: &Place, call: &CallOptions) -> Option<Served> {
+        if place.primary == self.contexts.node() && !self.index.holds(place.context) {
+            self.contexts.activate(place.context, call.deadline).await.ok()?;
+        }
+        self.index.open(place.context)
+    }
+
     pub(super) async fn read_there(
         &self,
         place: &Place,

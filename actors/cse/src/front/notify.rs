@@ -19,7 +19,7 @@ impl Inner {
         if place.kind != ContextKind::AE || *target != Target::root() {
             return Err(Refusal::new(Rsc::OPERATION_NOT_ALLOWED, "this resource takes no notifications").into());
         }
-        if let Some(served) = self.index.open(place.context) {
+        if let Some(served) = self.served(place, &job.call).await {
             let tree = served.tree.read();
             let found = tree.find(target).ok_or_else(|| Refusal::new(Rsc::NOT_FOUND, "no such resource"))?;
             let facts = Facts::default();

@@ -221,6 +221,10 @@ impl Machine for TreeMachine {
         tree.nodes().filter_map(|n| n.instances.as_ref()).flat_map(|i| i.iter()).map(|i| i.seq).collect()
     }
 
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.tree.read().memory_bytes()
+    }
+
     fn serving(&mut self, primary: bool) {
         if primary {
             let served =

@@ -73,6 +73,13 @@ impl Instances {
         self.list.len()
     }
 
+    /// Bytes of memory that they take, roughly; their bodies are in the history. The seldom parts are not looked at one by
+    /// one: that would cost as much as the instances are many.
+    pub fn memory_bytes(&self) -> usize {
+        const NAMED: usize = 256;
+        size_of::<Self>() + self.list.capacity() * size_of::<Instance>() + self.names.len() * NAMED
+    }
+
     /// None.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

@@ -176,6 +176,11 @@ impl Tree {
         self.appended.insert(key.node, (key.incarnation, key.n));
     }
 
+    /// Bytes of memory that it takes, roughly. Cost: one look at every node.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.nodes().map(Node::memory_bytes).sum::<usize>()
+    }
+
     /// When the next resource expires.
     pub fn next_expiration(&self) -> Option<u64> {
         self.timers.first().map(|t| t.0)

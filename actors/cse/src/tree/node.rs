@@ -80,6 +80,14 @@ impl Node {
         self.attributes.get(id).and_then(Value::as_json)
     }
 
+    /// Bytes of memory that it takes, roughly: what it holds, and an entry in a map for itself, its name and each timer.
+    pub fn memory_bytes(&self) -> usize {
+        const MAP_ENTRY: usize = 48;
+        let text = 2 * self.name.len() + self.fixed_id.as_ref().map_or(0, String::len);
+        let instances = self.instances.as_ref().map_or(0, |i| i.memory_bytes());
+        size_of::<Self>() + 3 * MAP_ENTRY + text + self.attributes.heap_bytes() + instances
+    }
+
     /// Number of contentInstances.
     pub fn instance_count(&self) -> usize {
         self.instances.as_ref().map_or(0, |i| i.len())

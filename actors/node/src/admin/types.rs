@@ -50,9 +50,27 @@ pub struct Status {
     /// The local buffer, if the node has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buffer: Option<BufferFill>,
+    /// Which of all these are in memory.
+    #[serde(default)]
+    pub memory: GroupMemory,
     /// Alarms that are on (frequent moves, crash loops, groups below their minimum).
     #[serde(default)]
     pub alarms: Vec<Alarm>,
+}
+
+/// Groups in memory and out of it, in [`Status`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupMemory {
+    /// Groups in memory.
+    pub active: u64,
+    /// Groups that have left it: the next request brings them back.
+    pub passive: u64,
+    /// Bytes of resources and open logs in memory, roughly.
+    pub bytes: u64,
+    /// Groups that came back since the start.
+    pub activations: u64,
+    /// Groups that left since the start.
+    pub passivations: u64,
 }
 
 /// A node in [`Status`].

@@ -45,7 +45,7 @@ pub(super) async fn status(context: &Context, all: bool) -> Done {
 
 fn text(s: &Status) -> String {
     let mut out = format!(
-        "node {} of cluster {} (onemec {}), up {} s, lease {}, directory led by {}, entry {}\nleads {} groups, replica of {}\n\n",
+        "node {} of cluster {} (onemec {}), up {} s, lease {}, directory led by {}, entry {}\nleads {} groups, replica of {}; {} in memory ({} KiB), {} passive\n\n",
         s.node,
         s.cluster,
         s.version,
@@ -54,7 +54,10 @@ fn text(s: &Status) -> String {
         s.directory_leader.as_deref().unwrap_or("nobody"),
         s.directory_applied,
         s.groups_led,
-        s.groups_replicated
+        s.groups_replicated,
+        s.memory.active,
+        s.memory.bytes >> 10,
+        s.memory.passive
     );
     let mut table = Table::new(&["node", "id", "state", "roles", "AEs", "load", "seen", "point of access"]);
     for m in &s.members {

@@ -25,7 +25,7 @@ use onemec_cse::http::{HttpLimits, Listener, ListenerOptions};
 use onemec_cse::notify::{SendOptions, SendPolicy, Sender};
 use onemec_cse::{AuthMode, Cse, CseIndex, CseOptions, CseParts, NotifyHandler, PeerCse, TreeFactory};
 use onemec_onem2m::CseIdentity;
-use onemec_runtime::exec::{Actors, ExecOptions, GroupLimits};
+use onemec_runtime::exec::{Actors, ExecOptions, GroupLimits, MemoryOptions};
 use onemec_runtime::host::{Host, HostOptions};
 use onemec_runtime::membership::{Capabilities, Energy, Location};
 use onemec_runtime::pki::{ClientAuth, Pki, Want, read_pem_certificates};
@@ -361,7 +361,11 @@ fn host_options(
     };
     let exec = ExecOptions {
         timing,
-        limits: GroupLimits { park_max: lease.lease * 4, ..GroupLimits::default() },
+        limits: GroupLimits {
+            park_max: lease.lease * 4,
+            repeat_window_ms: topology.timing.repeat_window_ms,
+            ..GroupLimits::default()
+        },
         durability: match topology.storage.durability {
             Durability::Memory => onemec_core::directory::Durability::Memory,
             Durability::Replicated => onemec_core::directory::Durability::Replicated,
@@ -369,6 +373,11 @@ fn host_options(
         },
         replicas_wanted: u8::try_from(topology.storage.replicas).unwrap_or(u8::MAX),
         permit_bytes: usize::try_from(topology.limits.requests_bytes_max).unwrap_or(usize::MAX >> 4),
+        memory: MemoryOptions {
+            passive_after: Duration::from_millis(topology.limits.passive_after_ms),
+            bytes_max: usize::try_from(topology.limits.resources_bytes_max).unwrap_or(usize::MAX),
+            ..MemoryOptions::default()
+        },
     };
     let mut info = BTreeMap::from([
         ("name".to_owned(), node.name.clone()),
@@ -393,6 +402,7 @@ fn host_options(
         lease,
         profile: if loopback { Profile::Loopback } else { Profile::Wan },
         exec,
+        segment_bytes: usize::try_from(topology.storage.segment_bytes).unwrap_or(usize::MAX >> 4),
         audit: topology.observability.audit.then(|| data_dir.join(AUDIT_FILE)),
         info,
         capabilities: capabilities(topology, node),

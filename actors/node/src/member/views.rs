@@ -15,8 +15,8 @@ use super::steward::AE_KEY;
 use super::targets::age_ms;
 use crate::admin::server::{AdminError, Answer};
 use crate::admin::types::{
-    Ae, AePage, Alarm, Candidate, Candidates, CapabilityFile, Directory, Excluded, Member, Placement, Status,
-    Supervised,
+    Ae, AePage, Alarm, Candidate, Candidates, CapabilityFile, Directory, Excluded, GroupMemory, Member, Placement,
+    Status, Supervised,
 };
 
 const NAME_KEY: &str = "rn:";
@@ -188,6 +188,7 @@ pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
     };
     let members = backend.topology.node.iter().map(|n| member(live, n)).collect();
     let led = groups.iter().filter(|g| g.role == "primary").count() as u64;
+    let memory = live.runtime.memory();
     Status {
         cluster: backend.topology.cluster.name.clone(),
         node: backend.node.name.clone(),
@@ -201,6 +202,13 @@ pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
         groups_led: led,
         groups_replicated: groups.len() as u64 - led,
         buffer: live.cse.buffer_fill(),
+        memory: GroupMemory {
+            active: memory.active as u64,
+            passive: memory.passive as u64,
+            bytes: memory.bytes as u64,
+            activations: memory.activations,
+            passivations: memory.passivations,
+        },
         alarms: alarms(backend, live),
     }
 }
@@ -315,6 +323,12 @@ pub(super) fn metrics(backend: &Backend, live: &Live) -> String {
     };
     gauge("onemec_lease_valid", "1 while this node holds its lease", f64::from(u8::from(live.lease.is_valid())));
     gauge("onemec_groups_led", "Groups whose primary is this node", groups as f64);
+    let memory = live.runtime.memory();
+    gauge("onemec_groups_active", "Groups in memory", memory.active as f64);
+    gauge("onemec_groups_passive", "Groups that have left memory until they are asked for", memory.passive as f64);
+    gauge("onemec_resources_bytes", "Resources and open logs in memory, roughly", memory.bytes as f64);
+    gauge("onemec_group_activations", "Groups that came back into memory since the start", memory.activations as f64);
+    gauge("onemec_group_passivations", "Groups that left memory since the start", memory.passivations as f64);
     gauge("onemec_contexts", "Contexts in the directory", contexts as f64);
     gauge("onemec_directory_applied", "Highest directory entry applied here", applied as f64);
     if let Some(fill) = live.cse.buffer_fill() {

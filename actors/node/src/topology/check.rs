@@ -73,8 +73,7 @@ impl Checker<'_> {
             ("timing", "move_ms_max", t.timing.move_ms_max, 100, 3_600_000),
             ("timing", "repeat_window_ms", t.timing.repeat_window_ms, 1000, 3_600_000),
             ("timing", "token_ms", t.timing.token_ms, 1000, 30 * 24 * 3_600_000),
-            ("storage", "segment_bytes_min", t.storage.segment_bytes_min, 4096, 1 << 30),
-            ("storage", "segment_bytes_max", t.storage.segment_bytes_max, t.storage.segment_bytes_min, 1 << 30),
+            ("storage", "segment_bytes", t.storage.segment_bytes, 4096, 64 << 20),
             ("limits", "request_bytes_max", t.limits.request_bytes_max, 1024, 1 << 30),
             ("limits", "requests_bytes_max", t.limits.requests_bytes_max, t.limits.request_bytes_max, 1 << 40),
             ("limits", "connections_max", u64::from(t.limits.connections_max), 1, 1_000_000),
@@ -84,6 +83,8 @@ impl Checker<'_> {
             ("limits", "requests_per_s_max", u64::from(t.limits.requests_per_s_max), 0, 1_000_000),
             ("notifications", "verify_ms_max", t.notifications.verify_ms_max, 10, 60_000),
             ("notifications", "keep_ms", t.notifications.keep_ms, 1000, 7 * 24 * 3_600_000),
+            ("limits", "passive_after_ms", t.limits.passive_after_ms, 100, 365 * 24 * 3_600_000),
+            ("limits", "resources_bytes_max", t.limits.resources_bytes_max, 1 << 16, 1 << 40),
         ];
         for (section, key, value, min, max) in checks {
             if value < min || value > max {

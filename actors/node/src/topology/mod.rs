@@ -112,15 +112,13 @@ pub struct Storage {
     pub durability: Durability,
     /// Wished number of replicas of a group, the primary included.
     pub replicas: u32,
-    /// A segment is sealed from this size on.
-    pub segment_bytes_min: u64,
-    /// No segment is larger.
-    pub segment_bytes_max: u64,
+    /// Usual size of a segment; a log's tail of this length is sealed into one.
+    pub segment_bytes: u64,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { durability: Durability::Disk, replicas: 2, segment_bytes_min: 64 * 1024, segment_bytes_max: 256 * 1024 }
+        Self { durability: Durability::Disk, replicas: 2, segment_bytes: 256 * 1024 }
     }
 }
 
@@ -142,6 +140,10 @@ pub struct Limits {
     pub buffer_bytes_max: u64,
     /// Requests per second of one originator, and registrations per second from one address; 0: no limit.
     pub requests_per_s_max: u32,
+    /// An AE that nobody asked for so long leaves memory, and comes back with the next request.
+    pub passive_after_ms: u64,
+    /// Resources in memory, roughly; beyond it the AEs that were not asked for longest leave memory.
+    pub resources_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -154,6 +156,8 @@ impl Default for Limits {
             moves_max: 32,
             buffer_bytes_max: 0,
             requests_per_s_max: 0,
+            passive_after_ms: 60_000,
+            resources_bytes_max: 512 * 1024 * 1024,
         }
     }
 }
