@@ -209,3 +209,25 @@ fn an_executor_made_anew_keeps_what_its_reign_logged() {
     a.told(1, B, 2, ack(3));
     assert_eq!((a.replica.commit(), a.replica.is_open()), (Seq(3), true));
 }
+
+/// An executor proposed a transfer, crashed, and was made anew within the same boot and epoch. It knew nothing of the transfer,
+/// opened its gate, and acknowledged what the transfer, applied a moment later, cut off (rule 9). The same with a proposed
+/// addition: it was applied, and the member lacked what had been acknowledged without it (rule 5).
+#[test]
+fn an_executor_made_anew_settles_what_was_proposed_before_it_opens() {
+    let here = placement(2, &[A, B], Durability::Memory, None);
+    let mut a = Node::new(GroupTiming::default(), LogShape::recovered(at(0, 0), [at(1, 1), at(2, 2)], true));
+    a.replica = a.replica.after_crash((here.epoch, here.version));
+    let out = a.placed(0, here.clone()).to_vec();
+    assert_eq!(proposals(&out), [&Command::Abort { base: here.base(GROUP) }]);
+    a.told(1, B, 2, ack(2));
+    assert_eq!((a.replica.commit(), a.replica.is_open()), (Seq(2), false), "held by all, but not settled");
+    // Who is alive changes nothing; a lost proposal is repeated.
+    a.placed(2, here.clone());
+    let again = a.step(1_000, Input::Tick).to_vec();
+    assert!(proposals(&again).contains(&&Command::Abort { base: here.base(GROUP) }), "{again:?}");
+    assert!(!a.replica.is_open());
+    let settled = Placement { version: here.version.next(), ..here };
+    a.placed(1_001, settled);
+    assert!(a.replica.is_open(), "a version of its own settles it");
+}

@@ -29,7 +29,7 @@ use onemec_core::context::{ContextKind, Effect, EffectHandler, EffectId, Key, Re
 use onemec_core::contexts::{Factories, Lane};
 use onemec_core::directory::{Directory, Durability, Nonce, Placement, StoreId};
 use onemec_core::group::{GroupTiming, Live};
-use onemec_wire::{ContextId, GroupId, Member, NodeId};
+use onemec_wire::{ContextId, Epoch, GroupId, Member, NodeId, Version};
 use parking_lot::Mutex;
 use ractor::{ActorId, ActorRef};
 use tokio::sync::Semaphore;
@@ -215,6 +215,9 @@ struct Inner {
     main: tokio::runtime::Handle,
     actors: OnceLock<Actors>,
     groups: DashMap<GroupId, Entry>,
+    /// Where the directory had a group when its actor last crashed: what that one had proposed may still be applied. Grows
+    /// with the groups that crashed since the start, and no further.
+    crashed: Mutex<BTreeMap<GroupId, (Epoch, Version)>>,
     memory: Memory,
     stopped: AtomicBool,
     ids: Arc<Mutex<HashMap<ActorId, GroupId>>>,
@@ -246,6 +249,7 @@ impl Runtime {
             options,
             actors: OnceLock::new(),
             groups: DashMap::new(),
+            crashed: Mutex::default(),
             memory: Memory::new(options.memory),
             stopped: AtomicBool::new(false),
             ids,

@@ -125,7 +125,12 @@ impl Runtime {
                 // Without a checkpoint the tail is all there is, and that is in memory.
                 let contexts = checkpoint.is_none().then(|| fresh());
                 let log = shape_of(&store, checkpoint.unwrap_or_default());
-                (Replica::new(me, inner.options.timing, log, at.epoch, inner.parts.clock.mono()), contexts)
+                let replica = Replica::new(me, inner.options.timing, log, at.epoch, inner.parts.clock.mono());
+                // Rules 5 and 9: what its predecessor proposed is settled before its gate opens.
+                match inner.crashed.lock().get(&group) {
+                    Some(at) => (replica.after_crash(*at), contexts),
+                    None => (replica, contexts),
+                }
             }
         };
         let (forward, loader, resting) = (self.clone(), self.clone(), self.clone());
@@ -159,6 +164,11 @@ impl Runtime {
             End::Stopped(actor) => entry.is_run_by(actor),
             End::Failed => true,
         };
+        if end == End::Failed
+            && let (Some(placement), _) = self.news_of(group)
+        {
+            self.inner.crashed.lock().insert(group, (placement.epoch, placement.version));
+        }
         if let Some((_, Entry::Active(g))) = self.inner.groups.remove_if(&group, |_, entry| ended(entry)) {
             g.gate.set(onemec_wire::Epoch(0), false);
         }

@@ -86,6 +86,9 @@ impl Replica {
 
     /// Rule 10: after a promotion nothing is answered until every member of the set holds the whole inherited log.
     fn open_gate(&mut self, out: &mut Vec<Output>) {
+        if self.is_unsettled() {
+            return;
+        }
         let Some(p) = &mut self.primary else { return };
         if !p.open && p.moving.is_none() && (self.commit >= p.start || planted(Flaw::OpenEarly)) {
             p.open = true;
@@ -115,6 +118,9 @@ impl Replica {
     fn next_change(&self, now: Mono) -> Option<Command> {
         let (p, placement) = (self.primary.as_ref()?, self.placement.as_ref()?);
         let base = placement.base(self.me.group);
+        if self.is_unsettled() {
+            return Some(Command::Abort { base });
+        }
         let frozen = p.moving.as_ref().is_some_and(|m| !matches!(m.state, MoveState::CatchUp));
         if let Some(in_sync) = self.wanted_set(now, p, placement, frozen) {
             return Some(Command::SetInSync { base, in_sync });

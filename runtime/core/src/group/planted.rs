@@ -32,6 +32,8 @@ pub enum Flaw {
     RegroupUnheld,
     /// A group that is sealed for a regroup thaws although that may still be applied (rules 9 and 16).
     ThawSealed,
+    /// An executor that was made anew opens although what the one before it proposed may still be applied (rule 9).
+    OpenUnsettled,
     /// A parked operation is forwarded and run here as well.
     ParkedRunsTwice,
     /// A command repeated under the same nonce is executed again.

@@ -31,6 +31,8 @@ pub struct Replica {
     /// Whom this replica follows, and how much of its log is known to be theirs.
     following: Option<Following>,
     heard: Mono,
+    /// What an earlier executor of this boot proposed for this state of the group, or for older ones, may still be applied.
+    unsettled: Option<(Epoch, Version)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +61,23 @@ impl Replica {
             primary: None,
             following: None,
             heard: now,
+            unsettled: None,
         }
+    }
+
+    /// An earlier executor of this boot crashed when the directory had the group in this state. Whatever it had proposed is
+    /// not known any more and may still be applied: a transfer, a regroup, an addition to the set. A reign in this state is
+    /// not opened before a version of its own makes all of that fail (rules 5 and 9).
+    #[must_use]
+    pub fn after_crash(mut self, at: (Epoch, Version)) -> Self {
+        self.unsettled = Some(at);
+        self
+    }
+
+    /// Whether proposals that nobody remembers may still be applied.
+    pub(super) fn is_unsettled(&self) -> bool {
+        let now = self.placement.as_ref().map(|p| (p.epoch, p.version));
+        !planted(Flaw::OpenUnsettled) && self.unsettled.is_some_and(|at| now.is_none_or(|now| now <= at))
     }
 
     /// The shape of its log.

@@ -1,5 +1,8 @@
 //! What goes wrong, and the end of it.
 
+use onemec_core::directory::Command;
+use onemec_wire::GroupId;
+
 use super::world::{Event, MS, World, say};
 
 const CRASH: usize = 0;
@@ -11,6 +14,7 @@ const POWER: usize = 5;
 const SLOW_DISK: usize = 6;
 const FLAP: usize = 7;
 const QUICK: usize = 8;
+const EXECUTOR: usize = 9;
 
 impl World {
     pub(crate) fn fault(&mut self) {
@@ -66,7 +70,26 @@ impl World {
                     self.cut_connection(n, other);
                 }
             }
+            EXECUTOR => self.crash_executor(n),
             _ => {}
+        }
+    }
+
+    /// The actor of one group crashes, while its process and store live on: it is made anew from the store.
+    fn crash_executor(&mut self, n: usize) {
+        let groups: Vec<GroupId> = self.nodes[n].reps.keys().copied().collect();
+        if !groups.is_empty() {
+            let (group, boot) = (groups[self.rng.index(groups.len())], self.nodes[n].boot);
+            self.after(0, Event::ExecutorCrashes { n, boot, group });
+        }
+    }
+
+    /// An actor that has just proposed something crashes more often than others: nobody remembers what it was (rules 5, 9).
+    pub(crate) fn proposed(&mut self, n: usize, group: GroupId, command: &Command) {
+        let chance = if matches!(command, Command::Abort { .. }) { 20 } else { 40 * self.plan.weights[EXECUTOR] };
+        if self.plan.weights[EXECUTOR] > 0 && self.healed.is_none() && self.rng.permille(chance) {
+            let (delay, boot) = (self.rng.below(MS), self.nodes[n].boot);
+            self.after(delay, Event::ExecutorCrashes { n, boot, group });
         }
     }
 

@@ -145,6 +145,7 @@ impl World {
         if !self.lease_valid(n) && !onemec_core::group::planted(onemec_core::group::Flaw::NoLeaseCheck) {
             return self.reply(n, &request, Reply::NotApplied);
         }
+        self.wake(n, request.group, &Input::Tick);
         let now = self.now;
         let Some(rep) = self.nodes[n].reps.get_mut(&request.group) else { return };
         if request.read {

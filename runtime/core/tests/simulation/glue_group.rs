@@ -22,6 +22,7 @@ struct Later {
 impl World {
     /// One input, then all its outputs in order; `attached` are the records that came with a message.
     pub(crate) fn step(&mut self, n: usize, group: GroupId, input: Input, attached: &[Rec]) {
+        self.wake(n, group, &input);
         let now = self.clock(n);
         let Some(rep) = self.nodes[n].reps.get_mut(&group) else { return };
         let mut out = Vec::new();
@@ -74,7 +75,10 @@ impl World {
             Output::NoteEpoch(epoch) => self.nodes[n].disk.entry(group).or_default().seen = epoch,
             Output::Committed(seq) => self.committed(n, group, seq, later),
             Output::Gate { epoch, open } => self.gate(n, group, epoch, open),
-            Output::Propose(command) => self.propose(n, command),
+            Output::Propose(command) => {
+                self.proposed(n, group, &command);
+                self.propose(n, command);
+            }
             Output::Leading { primary, forward_to } => self.leading(n, group, primary, forward_to, later),
             Output::Unpark => later.unpark = true,
             Output::MoveEnded { id, result } => {
@@ -211,8 +215,15 @@ impl World {
         }
         rep.syncing = true;
         rep.unsynced = false;
-        let event =
-            Event::SyncDone { n, boot, group, cuts: rep.machine.cuts(), upto: rep.mem.last(), image: rep.mem.clone() };
+        let event = Event::SyncDone {
+            n,
+            boot,
+            group,
+            life: rep.life,
+            cuts: rep.machine.cuts(),
+            upto: rep.mem.last(),
+            image: rep.mem.clone(),
+        };
         self.after(delay, event);
     }
 
@@ -222,6 +233,9 @@ impl World {
             return;
         }
         let Some(rep) = self.nodes[n].reps.get_mut(&group) else { return };
+        if rep.rests {
+            return;
+        }
         let seq = rep.toy.applied;
         let Some(epoch) = rep.machine.log().epoch_at(seq) else { return };
         if seq <= rep.mem.base.seq {

@@ -31,8 +31,7 @@ impl World {
         let mut out = Vec::new();
         self.nodes[n].grantor.tick(now, live.into_iter(), &mut out);
         self.carry_out_grants(n, out);
-        let due: Vec<GroupId> =
-            self.nodes[n].reps.iter().filter(|(_, r)| r.tick_at.0 != 0 && r.tick_at <= now).map(|(g, _)| *g).collect();
+        let due: Vec<GroupId> = self.nodes[n].reps.iter().filter(|(_, r)| r.is_due(now)).map(|(g, _)| *g).collect();
         for group in due {
             self.step(n, group, Input::Tick, &[]);
         }
@@ -40,6 +39,7 @@ impl World {
         for group in groups {
             self.end_parking(n, group);
             self.maybe_rebase(n, group);
+            self.maybe_rest(n, group);
         }
     }
 
@@ -164,7 +164,9 @@ impl World {
             let (now, mut out) = (self.clock(n), Vec::new());
             self.nodes[n].grantor.tick(now, live.into_iter(), &mut out);
             self.carry_out_grants(n, out);
-            groups.extend(self.nodes[n].reps.keys().copied());
+            // Whoever rests hears of nodes only if it waits for one.
+            let concerned = self.nodes[n].reps.iter().filter(|(_, r)| !r.rests || r.machine.is_short());
+            groups.extend(concerned.map(|(g, _)| *g));
             let me = self.nodes[n].member;
             let known = self.nodes[n].dir.node(me.node).map(|e| (e.member, e.up));
             if known == Some((me, false)) || known.is_some_and(|(m, _)| m.incarnation > me.incarnation) {
@@ -198,7 +200,9 @@ impl World {
             _ => {}
         }
         let live = self.live(n);
-        self.step(n, group, Input::Placement { placement, live }, &[]);
+        if !self.hears_asleep(n, group, placement.as_ref(), &live) {
+            self.step(n, group, Input::Placement { placement, live }, &[]);
+        }
     }
 
     /// A replica that holds nothing yet.
@@ -263,13 +267,16 @@ impl World {
         self.nodes[n].holder.state().is_valid(self.clock(n))
     }
 
-    pub(crate) fn sync_done(&mut self, n: usize, group: GroupId, cuts: u64, upto: Seq, image: Snapshot) {
+    pub(crate) fn sync_done(&mut self, n: usize, group: GroupId, (life, cuts): (u64, u64), upto: Seq, image: Snapshot) {
         let Some(rep) = self.nodes[n].reps.get_mut(&group) else { return };
         rep.syncing = false;
+        let heard = rep.life == life;
         if let Some(disk) = self.nodes[n].disk.get_mut(&group) {
             disk.image = image;
         }
-        self.step(n, group, Input::Synced { cuts, upto }, &[]);
+        if heard {
+            self.step(n, group, Input::Synced { cuts, upto }, &[]);
+        }
         self.want_sync(n, group);
     }
 }

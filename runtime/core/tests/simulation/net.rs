@@ -234,7 +234,7 @@ impl World {
         self.net.lane_free.remove(&(b, a));
         for (here, there) in [(a, b), (b, a)] {
             let peer = self.nodes[there].member;
-            let groups: Vec<_> = self.nodes[here].reps.keys().copied().collect();
+            let groups: Vec<_> = self.nodes[here].reps.iter().filter(|(_, r)| !r.rests).map(|(g, _)| *g).collect();
             for group in groups {
                 self.step(here, group, Input::Connected(peer), &[]);
             }

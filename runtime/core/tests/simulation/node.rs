@@ -64,6 +64,10 @@ pub(crate) struct Rep {
     pub(crate) unsynced: bool,
     pub(crate) moves: BTreeMap<MoveId, u64>,
     pub(crate) tick_at: Mono,
+    /// Which executor of this boot it is: what a former one asked the disk for is answered to nobody.
+    pub(crate) life: u64,
+    /// Out of memory: the machine is kept as it is, and hears only what wakes it.
+    pub(crate) rests: bool,
 }
 
 /// A command on its way to the directory's leader.
@@ -212,6 +216,32 @@ impl World {
         }
     }
 
+    /// A new executor around the store of one that crashed.
+    pub(crate) fn remake_executor(&mut self, n: usize, group: GroupId) {
+        if !self.nodes[n].reps.contains_key(&group) {
+            return;
+        }
+        say!(self, "n{} {group} crashes", n + 1);
+        self.count("executors crashed");
+        self.fail_group(n, group);
+        let now = self.clock(n);
+        let node = &mut self.nodes[n];
+        let (seen, me) = (node.disk.get(&group).map_or(Epoch(0), |d| d.seen), node.me(group));
+        let Some(rep) = node.reps.remove(&group) else { return };
+        let at = node.dir.group(group).map_or_else(Default::default, |p| (p.epoch, p.version));
+        let (mem, life, syncing) = (rep.mem, rep.life + 1, rep.syncing);
+        let shape = LogShape::recovered(mem.base, mem.records.iter().map(|r| r.at), false);
+        let machine = Replica::new(me, self.plan.timing, shape, seen, now).after_crash(at);
+        // What the former asked of the directory and of the disk is answered to nobody.
+        node.asked.retain(|_, (g, _)| *g != group);
+        self.add_rep(n, group, machine, mem);
+        if let Some(rep) = self.nodes[n].reps.get_mut(&group) {
+            (rep.life, rep.syncing) = (life, syncing);
+        }
+        self.deliver_placement(n, group);
+        self.want_sync(n, group);
+    }
+
     pub(crate) fn add_rep(&mut self, n: usize, group: GroupId, machine: Replica, mem: Snapshot) {
         let toy = mem.toy.clone();
         let rep = Rep {
@@ -226,6 +256,8 @@ impl World {
             unsynced: true,
             moves: BTreeMap::new(),
             tick_at: Mono(0),
+            life: 0,
+            rests: false,
         };
         self.nodes[n].reps.insert(group, rep);
         self.nodes[n].disk.entry(group).or_default();

@@ -46,6 +46,7 @@ planted! {
     leases_without_a_round => GrantWithoutRound,
     a_transfer_before_all_hold_it => TransferUnheld,
     a_thaw_with_an_unknown_transfer => ThawUnknown,
+    an_executor_made_anew_that_opens_at_once => OpenUnsettled,
     open_before_all_hold_the_inherited_log => OpenEarly,
     obeying_a_stale_epoch => StaleEpoch,
     a_shrink_that_counts_when_proposed => ShrinkEarly,

@@ -63,6 +63,7 @@ pub(crate) enum Event {
         n: usize,
         boot: u64,
         group: GroupId,
+        life: u64,
         cuts: u64,
         upto: Seq,
         image: Snapshot,
@@ -121,6 +122,11 @@ pub(crate) enum Event {
     },
     Driver,
     Fault,
+    ExecutorCrashes {
+        n: usize,
+        boot: u64,
+        group: GroupId,
+    },
     Restart {
         n: usize,
     },
@@ -140,6 +146,7 @@ impl Event {
             | Self::Apply { n, .. }
             | Self::SyncDone { n, .. }
             | Self::HistoryEnds { n, .. }
+            | Self::ExecutorCrashes { n, .. }
             | Self::Request { n, .. }
             | Self::Again { n, .. }
             | Self::GiveUp { n, .. } => Some(*n),
@@ -189,7 +196,7 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     pub(crate) timing: GroupTiming,
     /// Faults, in permille each: see `faults.rs`.
-    pub(crate) weights: [u64; 9],
+    pub(crate) weights: [u64; 10],
 }
 
 impl Plan {
@@ -213,7 +220,7 @@ impl Plan {
             keep_copy: std::time::Duration::from_millis(rng.between(1_500, 8_000)),
             ..GroupTiming::default()
         };
-        let mut weights = [0; 9];
+        let mut weights = [0; 10];
         for w in &mut weights {
             *w = if rng.permille(600) { rng.between(1, 10) } else { 0 };
         }
@@ -395,8 +402,8 @@ impl World {
         match event {
             Event::Tick { n, boot } if self.alive(n, boot) => self.tick(n),
             Event::Apply { n, boot } if self.alive(n, boot) => self.apply_some(n),
-            Event::SyncDone { n, boot, group, cuts, upto, image } if self.alive(n, boot) => {
-                self.sync_done(n, group, cuts, upto, image);
+            Event::SyncDone { n, boot, group, life, cuts, upto, image } if self.alive(n, boot) => {
+                self.sync_done(n, group, (life, cuts), upto, image);
             }
             Event::HistoryEnds { n, boot, group, to, ok } if self.alive(n, boot) => {
                 self.history_ended(n, group, to, ok);
@@ -419,6 +426,7 @@ impl World {
             Event::ClientAnswer { i, attempt, answer } => self.client_answered(i, attempt, answer),
             Event::Driver => self.drive(),
             Event::Fault => self.fault(),
+            Event::ExecutorCrashes { n, boot, group } if self.alive(n, boot) => self.remake_executor(n, group),
             Event::Restart { n } => self.restart(n),
             Event::Unblock { a, b } => self.unblock(a, b),
             Event::Heal => self.heal(),

@@ -10,7 +10,7 @@ use crate::exec::passive::{Asleep, Passive};
 
 /// A timer that is due so soon is not worth leaving for.
 const TIMER_SOON_MS: u64 = 1_000;
-/// The size is looked at after so many records.
+/// The size is looked at after so many records, at first sooner.
 const MEASURE_RECORDS: u64 = 64;
 
 impl GroupExec {
@@ -145,7 +145,9 @@ impl GroupExec {
     pub(super) fn measure(&mut self) {
         let Some(contexts) = &self.contexts else { return };
         let at = contexts.applied().seq.0;
-        if self.measured_at.is_none_or(|before| at >= before + MEASURE_RECORDS || at < before) {
+        // A group grows fastest at its beginning.
+        let next = |before: u64| before + before.clamp(1, MEASURE_RECORDS);
+        if self.measured_at.is_none_or(|before| at >= next(before) || at < before) {
             self.measured_at = Some(at);
             self.env.meter.set_bytes(contexts.memory_bytes() + self.env.store.positions().tail_bytes);
         }
