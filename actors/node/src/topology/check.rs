@@ -84,7 +84,7 @@ impl Checker<'_> {
             ("notifications", "verify_ms_max", t.notifications.verify_ms_max, 10, 60_000),
             ("notifications", "keep_ms", t.notifications.keep_ms, 1000, 7 * 24 * 3_600_000),
             ("limits", "passive_after_ms", t.limits.passive_after_ms, 100, 365 * 24 * 3_600_000),
-            ("limits", "resources_bytes_max", t.limits.resources_bytes_max, 1 << 16, 1 << 40),
+            ("limits", "resources_bytes_max", t.limits.resources_bytes_max, 1 << 12, 1 << 40),
         ];
         for (section, key, value, min, max) in checks {
             if value < min || value > max {
