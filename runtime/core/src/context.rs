@@ -390,6 +390,14 @@ pub trait Contexts: Send + Sync {
     fn at_home(&self, home: NodeId, kind: ContextKind, after: Option<ContextId>, limit: usize) -> Vec<Place>;
     /// Creates a context: keys first, then data (rule 13). Its first answer.
     fn create(&self, new: NewContext, options: CallOptions) -> BoxFuture<'_, Result<(Place, Answer), CreateError>>;
+    /// Takes further names for a context and gives up others, all or nothing; a name that it has, or has not, already is
+    /// no error.
+    fn set_keys(
+        &self,
+        context: ContextId,
+        claim: Vec<Key>,
+        release: Vec<Key>,
+    ) -> BoxFuture<'_, Result<(), CreateError>>;
     /// Runs an operation at the primary, wherever that is.
     fn write(&self, context: ContextId, op: Op, options: CallOptions) -> BoxFuture<'_, Result<Answer, CallError>>;
     /// Says which bundle a context belongs to from now on; it joins or leaves the group soon.

@@ -635,6 +635,20 @@ impl Contexts for Runtime {
             }
         })
     }
+    fn set_keys(
+        &self,
+        context: ContextId,
+        claim: Vec<Key>,
+        release: Vec<Key>,
+    ) -> BoxFuture<'_, Result<(), CreateError>> {
+        Box::pin(async move {
+            match self.propose(Command::SetKeys { context, claim, release }).await? {
+                CommandOutcome::Refused(Refusal::NoContext) => Err(CallError::NotFound.into()),
+                CommandOutcome::Refused(refusal) => Err(self.not_applied(&refusal.to_string()).into()),
+                _ => Ok(()),
+            }
+        })
+    }
     fn write(&self, context: ContextId, op: Op, options: CallOptions) -> BoxFuture<'_, Result<Answer, CallError>> {
         let repeat = options.repeat.clone();
         Box::pin(self.call(context, Ask::Write { op, repeat }, options, None))

@@ -107,7 +107,8 @@ impl Inner {
             content["m2m:csr"]["cst"] = cse_type.into();
         }
         let create = self.own_write(Action::Create(Ty::REMOTE_CSE.0), Target::root(), host);
-        match self.write(base, create, content.to_string().into(), &self.internal_call()).await {
+        let (body, call) = (Bytes::from(content.to_string()), self.internal_call());
+        match self.create_base_child(base, create, Some(name.clone()), body, &call).await {
             Ok(_) => Ok(()),
             Err(Trouble::Refused(r)) if [Rsc::ORIGINATOR_HAS_ALREADY_REGISTERED, Rsc::CONFLICT].contains(&r.rsc) => {
                 let target = Target { start: crate::tree::Start::Root, path: vec![name] };
@@ -119,7 +120,7 @@ impl Inner {
         }
     }
 
-    fn own_write(&self, action: Action, target: Target, host: &onemec_onem2m::CseIdentity) -> Write {
+    pub(super) fn own_write(&self, action: Action, target: Target, host: &onemec_onem2m::CseIdentity) -> Write {
         Write {
             action,
             target,

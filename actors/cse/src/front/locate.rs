@@ -1,6 +1,6 @@
 //! From `To` to the context that holds the resource (TS-0001 7.2, TS-0004 7.3.2.8), wherever that is served.
 
-use onemec_core::context::{Key, Place};
+use onemec_core::context::{ContextKind, Key, Place};
 use onemec_onem2m::address::{Address, Scope};
 use onemec_onem2m::{Refusal, Rsc};
 use onemec_wire::NodeId;
@@ -98,10 +98,10 @@ impl Inner {
 
     /// What lies at a path below the CSEBase of a node: an AE's context, or the CSEBase's own.
     async fn below_base(&self, node: NodeId, path: &[&str]) -> Result<Located, Trouble> {
-        if let Some((name, rest)) = path.split_first()
+        if let Some((name, _)) = path.split_first()
             && let Some(place) = self.contexts.by_key(&Key::at(node, format!("rn:{name}")))
         {
-            return Ok(Located::Context(place, Target { start: Start::Root, path: owned(rest) }));
+            return Ok(below(place, path));
         }
         self.base(node, path).await
     }
@@ -139,9 +139,16 @@ impl Inner {
         };
         let key = Key::at(node, format!("rn:{name}"));
         let place = self.contexts.by_key_linearizable(key, self.internal_call().deadline).await?;
-        let rest = address.segments.get(2..).unwrap_or_default();
-        Ok(place.map(|p| Located::Context(p, Target { start: Start::Root, path: owned(rest) })))
+        let path = address.segments.get(1..).unwrap_or_default();
+        Ok(place.map(|place| below(place, path)))
     }
+}
+
+/// What a path below a CSEBase leads to, given who has its first name: an AE, whose context begins there, or the CSEBase.
+fn below(holder: Place, path: &[&str]) -> Located {
+    let known = usize::from(holder.kind != ContextKind::CSE_BASE);
+    let path = owned(path.get(known..).unwrap_or_default());
+    Located::Context(holder, Target { start: Start::Root, path })
 }
 
 fn owned(path: &[&str]) -> Vec<String> {

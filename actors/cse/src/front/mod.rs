@@ -10,6 +10,7 @@ mod fanout;
 mod gather;
 mod hooks;
 mod locate;
+mod names;
 mod notify;
 mod options;
 mod originator;

@@ -7,7 +7,7 @@ use onemec_onem2m::{AttrId, Attributes, Refusal, Request, Rsc, Value};
 
 use super::exec::{Done, Trouble};
 use super::hooks::AttachError;
-use super::locate::{Located, base_key};
+use super::locate::Located;
 use super::{AuthMode, Caller, Handled, Inner, Job, Proof};
 use crate::machine::check_ae;
 use crate::op::{BeginAe, Home, Reply, TreeOp, Who};
@@ -69,9 +69,6 @@ impl Inner {
             return Ok(self.sent_away(request, &others));
         }
         let given = representation.attributes.get(AttrId::RN).and_then(Value::as_str).map(str::to_owned);
-        if let Some(name) = &given {
-            self.check_base_child(name).await?;
-        }
         let attributes = &representation.attributes;
         for _ in 0..ATTEMPTS_MAX {
             let chosen = match &stem {
@@ -95,6 +92,9 @@ impl Inner {
                 Err(CreateError::KeyTaken { key, holder }) => (key, holder),
             };
             let (key, holder) = error;
+            if self.free_stale_name(&key, holder).await? {
+                continue;
+            }
             let ours = if key.name.starts_with("rn:") { given.is_none() } else { stem != Stem::Given(chosen) };
             if !ours {
                 return Ok(self.taken(request, &key, self.contexts.by_id(holder)));
@@ -256,14 +256,6 @@ impl Inner {
             }
             Located::Foreign { .. } => Err(Refusal::bad_request("registrations are not forwarded").into()),
         }
-    }
-
-    async fn check_base_child(&self, name: &str) -> Result<(), Trouble> {
-        let Some(base) = self.find(base_key(self.contexts.node())).await? else { return Ok(()) };
-        let Some(served) = self.index.open(base.context) else { return Ok(()) };
-        let tree = served.tree.read();
-        let taken = tree.root().and_then(|root| tree.child(root.seq, name)).is_some();
-        if taken { Err(Refusal::new(Rsc::CONFLICT, format!("the name {name} is taken")).into()) } else { Ok(()) }
     }
 
     /// The AE-ID that `fr` asks for, held against the client's credential.

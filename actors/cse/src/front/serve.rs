@@ -46,12 +46,17 @@ impl Inner {
             }
             Operation::Notify => return self.notify(job, place, target).await,
             Operation::Create | Operation::Update | Operation::Delete => {
-                self.check_names(job, place, target)?;
+                self.check_registrar_of_cse(job, place)?;
                 let write = self.write_of(job, place, target).await?;
                 if let Some(accepted) = self.accept(job, place, &write).await? {
                     return Ok(accepted);
                 }
-                self.write(place, write, request.pc.clone().unwrap_or_default(), &job.call).await?
+                let body = request.pc.clone().unwrap_or_default();
+                if request.op == Operation::Create && place.kind == ContextKind::CSE_BASE && target.path.is_empty() {
+                    self.create_base_child(place, write, given_name(request), body, &job.call).await?
+                } else {
+                    self.write(place, write, body, &job.call).await?
+                }
             }
         };
         Ok(self.finish(request, done))
@@ -107,25 +112,13 @@ impl Inner {
         })
     }
 
-    /// A child of the CSEBase must not have the name of an AE, which lives in a context of its own. Two requests at the
-    /// same moment may still get both; the AE's path then wins.
-    fn check_names(&self, job: &Job<'_>, place: &Place, target: &Target) -> Result<(), Refusal> {
-        if job.request.op == Operation::Create
-            && job.request.ty == Some(Ty::REMOTE_CSE)
-            && place.home != self.contexts.node()
-        {
+    /// Registrations are not forwarded (TS-0004 7.3.2.8).
+    fn check_registrar_of_cse(&self, job: &Job<'_>, place: &Place) -> Result<(), Refusal> {
+        let registers = job.request.op == Operation::Create && job.request.ty == Some(Ty::REMOTE_CSE);
+        if registers && place.home != self.contexts.node() {
             return Err(Refusal::bad_request("a CSE registers at the CSE that it asks, not through it"));
         }
-        let at_base = place.kind == ContextKind::CSE_BASE && target.path.is_empty();
-        if job.request.op != Operation::Create || !at_base {
-            return Ok(());
-        }
-        let Some(name) = given_name(job.request) else { return Ok(()) };
-        let key = onemec_core::context::Key::at(place.home, format!("rn:{name}"));
-        match self.contexts.by_key(&key) {
-            Some(_) => Err(Refusal::new(Rsc::CONFLICT, format!("there is an AE named {name} already"))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) fn remove(tree: &mut Tree, cx: &Cx<'_>, found: Found, outcome: &mut O
                 events::child_deleted(tree, cx, parent, found, outcome);
             }
             events::subtree_deleted(tree, cx, seq, outcome);
+            events::name_free(tree, seq, outcome);
             for gone in tree.remove(seq) {
                 outcome.released.extend(gone.instances.iter().flat_map(|i| i.iter()).map(|i| i.seq));
             }

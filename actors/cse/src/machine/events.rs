@@ -52,6 +52,19 @@ pub enum NoticeKind {
 /// Lane of the effects that tell the directory which bundle the AE belongs to; no subscription has this place.
 pub(crate) const BUNDLE_LANE: u64 = 0;
 
+/// Lane of the effects that give up the name of a former child of a CSEBase.
+pub(crate) const NAME_LANE: u64 = 1;
+
+/// A child of the CSEBase goes: its name is free for AEs again, which are contexts of their own (rule 17). An effect, since
+/// it has to reach the directory even if this host dies first.
+pub(super) fn name_free(tree: &Tree, gone: Seq, outcome: &mut Outcome) {
+    let Some(child) = tree.node(gone) else { return };
+    if child.parent.and_then(|p| tree.node(p)).is_some_and(|p| p.ty == Ty::CSE_BASE) {
+        let head = crate::codec::encode(&child.name.to_string());
+        outcome.effects.push(Effect { lane: NAME_LANE, head, body: Bytes::new() });
+    }
+}
+
 /// The AE names another node (device), or none: from now on it moves with that one's AEs (row G13). An effect, since it
 /// has to reach the directory even if this host dies first.
 pub(super) fn rebundled(tree: &Tree, seq: Seq, modified: &[AttrId], outcome: &mut Outcome) {

@@ -26,7 +26,7 @@ use onemec_onem2m::{CseIdentity, Operation, Refusal, ResultContent, Rsc, result}
 use onemec_wire::{Record, RecordKind, Seq};
 use parking_lot::RwLock;
 
-pub(crate) use events::BUNDLE_LANE;
+pub(crate) use events::{BUNDLE_LANE, NAME_LANE};
 pub use events::{Notice, NoticeKind};
 pub use factory::TreeFactory;
 

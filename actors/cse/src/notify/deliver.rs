@@ -8,7 +8,7 @@ use onemec_onem2m::notification::{Event, Notification, uri_representation};
 use onemec_onem2m::{Refusal, Response, Rsc};
 
 use crate::front::Cse;
-use crate::machine::{BUNDLE_LANE, Notice, NoticeKind};
+use crate::machine::{BUNDLE_LANE, NAME_LANE, Notice, NoticeKind};
 use crate::op::TreeOp;
 use crate::tree::Creator;
 
@@ -27,6 +27,9 @@ impl NotifyHandler {
     async fn try_once(&self, id: EffectId, effect: &Effect, deadline: Duration) -> Delivery {
         if effect.lane == BUNDLE_LANE {
             return self.rebundle(id, effect).await;
+        }
+        if effect.lane == NAME_LANE {
+            return self.give_up_name(id, effect).await;
         }
         let Some(notice) = crate::codec::decode::<Notice>(&effect.head) else {
             tracing::error!(context = %id.context, seq = %id.seq, "a notice cannot be read");
@@ -64,6 +67,20 @@ impl NotifyHandler {
             Ok(()) => Delivery::Done(None),
             Err(error) => {
                 tracing::debug!(context = %id.context, %error, "the bundle will be told again");
+                Delivery::Retry
+            }
+        }
+    }
+
+    async fn give_up_name(&self, id: EffectId, effect: &Effect) -> Delivery {
+        let Some(name) = crate::codec::decode::<String>(&effect.head) else {
+            tracing::error!(context = %id.context, seq = %id.seq, "a name cannot be read");
+            return Delivery::Done(None);
+        };
+        match self.cse.give_up_name(id.context, &name).await {
+            Ok(()) => Delivery::Done(None),
+            Err(refusal) => {
+                tracing::debug!(context = %id.context, %refusal, "the name will be given up again");
                 Delivery::Retry
             }
         }

@@ -208,6 +208,20 @@ impl MemoryCluster {
         Ok(place)
     }
 
+    pub(super) fn set_keys(&self, context: ContextId, claim: &[Key], release: &[Key]) -> Result<(), (Key, ContextId)> {
+        let mut directory = self.directory.write();
+        for key in claim {
+            if let Some(h) = directory.keys.get(key).filter(|h| h.context != context) {
+                return Err((key.clone(), h.context));
+            }
+        }
+        directory.keys.retain(|k, h| h.context != context || h.alias || !release.contains(k));
+        for key in claim {
+            directory.keys.insert(key.clone(), Holder { context, alias: false });
+        }
+        Ok(())
+    }
+
     /// The context joins the group of its bundle, or one of its own.
     pub(super) fn set_bundle(&self, context: ContextId, bundle: Option<String>) {
         let mut directory = self.directory.write();

@@ -148,6 +148,18 @@ impl Contexts for MemoryNode {
         })
     }
 
+    fn set_keys(
+        &self,
+        context: ContextId,
+        claim: Vec<Key>,
+        release: Vec<Key>,
+    ) -> BoxFuture<'_, Result<(), CreateError>> {
+        Box::pin(async move {
+            let done = self.cluster.set_keys(context, &claim, &release);
+            done.map_err(|(key, holder)| CreateError::KeyTaken { key, holder })
+        })
+    }
+
     fn write(&self, context: ContextId, op: Op, options: CallOptions) -> BoxFuture<'_, Result<Answer, CallError>> {
         Box::pin(async move {
             self.writes.fetch_add(1, Ordering::Relaxed);

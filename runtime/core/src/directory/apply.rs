@@ -62,6 +62,7 @@ impl Directory {
             Command::Regroup { into, from, sealed, contexts } => {
                 self.regroup((*into, *from), *sealed, contexts, out)?
             }
+            Command::SetKeys { context, claim, release } => self.set_keys(*context, claim, release)?,
             Command::SetBundle { context, bundle } => self.set_bundle(*context, bundle.clone(), out)?,
             Command::CreateEmpty { nonce, primary, durability, replicas_wanted, begin } => {
                 let (durability, wanted) = (*durability, *replicas_wanted);

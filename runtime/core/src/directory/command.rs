@@ -221,6 +221,15 @@ pub enum Command {
         /// Its value.
         value: Option<String>,
     },
+    /// A context takes further names and gives up others, all or nothing (rule 17): a CSEBase those of its children.
+    SetKeys {
+        /// The context.
+        context: ContextId,
+        /// Names that it has from now on; one that it has already is no conflict.
+        claim: Vec<Key>,
+        /// Names that it gives up; one that it does not have is none either.
+        release: Vec<Key>,
+    },
 }
 
 /// What became of a command.

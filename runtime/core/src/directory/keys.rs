@@ -7,6 +7,9 @@ use onemec_wire::{ContextId, GroupId, NodeId};
 use super::{ALIASES_PER_GROUP_MAX, Directory, KeyEntry, Refusal};
 use crate::context::{ContextKind, Key};
 
+/// Names of one context (I8).
+const KEYS_PER_CONTEXT_MAX: usize = 10_000;
+
 impl Directory {
     /// Fails if one of `keys` belongs to a context other than `claimant`. An alias is as good as a present name: requests
     /// for it must keep reaching the context that moved away (I7).
@@ -25,6 +28,29 @@ impl Directory {
         for key in keys {
             self.keys.insert(key.clone(), KeyEntry { context, alias: false });
         }
+    }
+
+    /// [`super::Command::SetKeys`]
+    pub(super) fn set_keys(&mut self, context: ContextId, claim: &[Key], release: &[Key]) -> Result<(), Refusal> {
+        let entry = self.contexts.get(&context).ok_or(Refusal::NoContext)?;
+        self.check_free(claim, Some(context))?;
+        let new: Vec<Key> = claim.iter().filter(|k| !entry.keys.contains(k)).cloned().collect();
+        if entry.keys.len() + new.len() > KEYS_PER_CONTEXT_MAX + release.len() {
+            return Err(Refusal::NotAllowed(format!("a context has no more than {KEYS_PER_CONTEXT_MAX} names")));
+        }
+        if new.iter().any(|k| k.home.is_some_and(|home| home != entry.home)) {
+            return Err(Refusal::NotAllowed("a context has names at its own home only".into()));
+        }
+        let Some(entry) = self.contexts.get_mut(&context) else { return Err(Refusal::NoContext) };
+        entry.keys.retain(|k| !release.contains(k));
+        entry.keys.extend(new.iter().cloned());
+        for key in release {
+            if self.keys.get(key).is_some_and(|e| e.context == context && !e.alias) {
+                self.keys.remove(key);
+            }
+        }
+        self.claim(&new, context);
+        Ok(())
     }
 
     /// The names that a context would have with its home at `home`.

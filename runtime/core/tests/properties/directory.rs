@@ -46,7 +46,7 @@ impl Maker<'_> {
     }
 
     fn command(&mut self, dir: &Directory) -> Command {
-        let kind = self.byte() % 14;
+        let kind = self.byte() % 15;
         if kind < 2 {
             self.boots += 1;
             let (node, lost) = (self.node(), self.byte().is_multiple_of(4));
@@ -92,6 +92,10 @@ impl Maker<'_> {
                 }
                 None => Command::Abort { base },
             },
+            13 => {
+                let context = p.contexts.first().copied().unwrap_or(onemec_wire::ContextId::made(9, 9, 9));
+                Command::SetKeys { context, claim: self.spec().keys, release: self.spec().keys }
+            }
             _ => Command::Abort { base },
         }
     }
