@@ -81,6 +81,9 @@ impl Inner {
                 let name = key.name.trim_start_matches("rn:");
                 Err(Refusal::new(Rsc::CONFLICT, format!("there is an AE named {name} already")).into())
             }
+            Err(full @ CreateError::GroupFull { .. }) => {
+                Err(Refusal::new(Rsc::NOT_ACCEPTABLE, full.to_string()).into())
+            }
             Err(CreateError::Call(error)) => Err(error.into()),
         }
     }
@@ -102,7 +105,7 @@ impl Inner {
                 continue;
             }
             match self.contexts.set_keys(base, claim, release).await {
-                Ok(()) | Err(CreateError::KeyTaken { .. }) => {}
+                Ok(()) | Err(CreateError::KeyTaken { .. } | CreateError::GroupFull { .. }) => {}
                 Err(CreateError::Call(error)) => return Err(error.into()),
             }
         }

@@ -82,7 +82,7 @@ async fn of_two_at_the_same_moment_one_wins() {
         let mut got = [as_ae.await.unwrap(), as_child.await.unwrap()];
         got.sort_unstable();
         assert_eq!(got, [2001, 4105], "{name}");
-        let found = world.find("cse-a", "CAdmin", &format!("rcn=6&lvl=1&fo=1&ty=2&ty=3")).await.body;
+        let found = world.find("cse-a", "CAdmin", "rcn=6&lvl=1&fo=1&ty=2&ty=3").await.body;
         let named = found["m2m:cb"]["ch"].as_array().unwrap().iter().filter(|c| c["nm"] == *name).count();
         assert_eq!(named, 1, "{name}: {found}");
     }
