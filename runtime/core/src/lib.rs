@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod context;
 pub mod contexts;
 pub mod directory;
+pub mod election;
 pub mod group;
 pub mod lease;
 pub mod place;

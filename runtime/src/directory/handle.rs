@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use onemec_core::directory::{Command, CommandOutcome, Directory};
+use onemec_core::election::Candidacy;
 use onemec_core::lease::{LeaderView, Term};
 use onemec_wire::NodeId;
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -38,6 +40,10 @@ pub(crate) struct Inner {
     pub(crate) proposals: mpsc::Sender<Proposal>,
     pub(crate) reads: mpsc::Sender<ReadRequest>,
     pub(crate) log: LogStore,
+    /// When this voter stands for election.
+    pub(crate) candidacy: parking_lot::Mutex<Candidacy>,
+    /// This node leads and has lost touch with the voters: it says nothing, so that they choose another one.
+    pub(crate) out_of_touch: Arc<AtomicBool>,
     /// Rule 14: one change of membership at a time.
     pub(crate) changing: Mutex<()>,
 }
@@ -219,6 +225,12 @@ impl DirectoryHandle {
     /// What the lease machines must know while this node leads.
     pub(crate) fn leader_view(&self) -> Option<LeaderView> {
         view::leader_view(&self.inner.metrics.borrow(), *self.inner.shared.applied.borrow())
+    }
+    /// Whether this node leads and its leadership is no longer confirmed by the voters.
+    pub(crate) fn out_of_touch(&self, is: bool) {
+        if self.inner.out_of_touch.swap(is, Ordering::AcqRel) != is {
+            tracing::info!(me = %self.inner.me, is, "leads without a quorum of voters that hear and are heard");
+        }
     }
     /// Raft's id of this node's store, and its vote cell.
     pub(crate) fn vote_cell(&self) -> (RaftId, SharedVoteCell) {

@@ -114,6 +114,11 @@ impl LogStore {
     pub(crate) fn id(&self) -> RaftId {
         self.id
     }
+    /// Where the log ends.
+    pub(crate) fn end(&self) -> Option<LogId> {
+        let state = self.state.lock();
+        state.entries.last_key_value().map(|(_, (entry, _))| entry.log_id).or(state.purged)
+    }
     /// The vote cell.
     pub(crate) fn votes(&self) -> SharedVoteCell {
         self.votes.clone()
@@ -214,9 +219,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
-        let state = self.state.lock();
-        let last = state.entries.last_key_value().map(|(_, (entry, _))| entry.log_id).or(state.purged);
-        Ok(LogState { last_purged_log_id: state.purged, last_log_id: last })
+        let purged = self.state.lock().purged;
+        Ok(LogState { last_purged_log_id: purged, last_log_id: self.end() })
     }
 
     async fn get_log_reader(&mut self) -> Self {

@@ -160,6 +160,8 @@ pub(crate) enum Request {
     Join { from: RaftId },
     /// A change of the membership, for the leader.
     Change(MemberChange),
+    /// Would you vote for this store, whose log ends there? Changes nothing.
+    WouldVote { to: RaftId, last: Option<WireLogId> },
 }
 
 /// One change of Raft's membership.
@@ -221,6 +223,8 @@ pub(crate) enum Response {
     Refused { leader: Option<NodeId>, reason: String },
     /// The request is for a store that this node does not have (any more).
     OtherStore,
+    /// To `WouldVote`.
+    WouldVote(bool),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

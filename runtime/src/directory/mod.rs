@@ -10,11 +10,13 @@
 //! | `join`, `members` | making a cluster, joining it, changing its voters (rule 14) |
 //! | `machine`, `log`, `storage`, `disk` | openraft's state machine and log, and where they lie |
 //! | `net`, `network`, `serve`, `message`, `codec` | the Raft service on the network |
+//! | `elections` | when this voter stands for election |
 //! | `view` | openraft's metrics as the lease machines see them |
 
 mod changes;
 mod codec;
 mod disk;
+mod elections;
 mod error;
 mod handle;
 mod join;
@@ -39,7 +41,9 @@ pub(crate) mod testing;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use onemec_core::election::Candidacy;
 use onemec_wire::service::ServiceId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -64,6 +68,7 @@ use self::log::LogStore;
 use self::machine::Machine;
 use self::network::Network;
 use self::serve::Server;
+use crate::lease::boottime;
 
 /// The running directory of one node. Dropping it stops it.
 pub struct DirectoryService {
@@ -78,7 +83,8 @@ impl DirectoryService {
         let config = options.raft_config()?;
         let log = LogStore::open(&opened, options.fresh_raft).await?;
         let (machine, shared) = Machine::open(opened.storage.clone(), opened.snapshot.as_ref(), options.changes_max)?;
-        let network = Network { net: net.clone(), me: log.id() };
+        let out_of_touch = Arc::new(AtomicBool::new(false));
+        let network = Network { net: net.clone(), me: log.id(), out_of_touch: out_of_touch.clone() };
         let raft = openraft::Raft::new(log.id().0, Arc::new(config), network, log.clone(), machine)
             .await
             .map_err(|e| StartError::Raft(e.to_string()))?;
@@ -92,16 +98,19 @@ impl DirectoryService {
             net,
             raft,
             shared,
-            options,
             proposals,
             reads,
+            candidacy: parking_lot::Mutex::new(Candidacy::new(boottime(), options.lease, log.id().0)),
+            out_of_touch,
             log,
+            options,
             changing: tokio::sync::Mutex::new(()),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(propose::run(inner.clone(), proposed));
         tasks.spawn(read::run(inner.clone(), asked));
         tasks.spawn(join::run(inner.clone()));
+        tasks.spawn(elections::run(inner.clone()));
         inner.net.on_ask(ServiceId::RAFT, Arc::new(Server::new(inner.clone())));
         Ok(Self { handle: DirectoryHandle { inner }, tasks })
     }

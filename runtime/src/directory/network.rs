@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,13 +35,20 @@ type RpcError<E = openraft::error::Infallible> = RPCError<u64, Peer, RaftError<u
 pub(crate) struct Network {
     pub(crate) net: Arc<dyn Net>,
     pub(crate) me: RaftId,
+    pub(crate) out_of_touch: Arc<AtomicBool>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, target: u64, node: &Peer) -> Client {
-        Client { net: self.net.clone(), me: self.me, target: RaftId(target), node: node.node }
+        Client {
+            net: self.net.clone(),
+            me: self.me,
+            target: RaftId(target),
+            node: node.node,
+            out_of_touch: self.out_of_touch.clone(),
+        }
     }
 }
 
@@ -50,6 +58,7 @@ pub(crate) struct Client {
     me: RaftId,
     target: RaftId,
     node: NodeId,
+    out_of_touch: Arc<AtomicBool>,
 }
 
 /// The answer was not one to the question, or the member has another store now.
@@ -59,6 +68,11 @@ struct BadAnswer(String);
 
 impl Client {
     async fn call(&self, request: &Request, deadline: Duration) -> Result<Response, NetError> {
+        if self.out_of_touch.load(Ordering::Acquire) {
+            // Those who hear this leader, and whom it does not hear, would wait for it.
+            let reason = "this leader is out of touch".into();
+            return Err(NetError::NotDelivered { to: self.node, reason });
+        }
         ask(&*self.net, self.node, request, deadline).await
     }
 

@@ -63,8 +63,8 @@ const ENTRIES_PER_MESSAGE_MAX: u64 = 32;
 const SNAPSHOT_PIECE_MS_MAX: u64 = 3_000;
 
 impl DirectoryOptions {
-    /// How long a follower waits without a leader, at least. With L = 300 ms: heartbeats each 50 ms, elections after a
-    /// leader's silence of 450 to 600 ms (openraft adds `election_timeout_max`).
+    /// Raft's time unit. With L = 300 ms: heartbeats each 50 ms, voters keep to a leader for 300 ms, elections after a
+    /// leader's silence of 450 to 600 ms (`onemec_core::election`).
     fn election_ms(&self) -> u64 {
         (self.lease.lease.as_millis() / 2).try_into().unwrap_or(u64::MAX / 4)
     }
@@ -80,6 +80,8 @@ impl DirectoryOptions {
             election_timeout_min: election,
             election_timeout_max: election * 2,
             install_snapshot_timeout: SNAPSHOT_PIECE_MS_MAX,
+            // `elections` begins them, after asking around.
+            enable_elect: false,
             max_payload_entries: ENTRIES_PER_MESSAGE_MAX,
             replication_lag_threshold: self.snapshot_entries.saturating_add(self.log_entries_kept),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use onemec_core::directory::Directory;
 use onemec_wire::NodeId;
-use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use openraft::storage::Snapshot;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -17,7 +17,8 @@ use super::handle::Inner;
 use super::message::{Request, Response, WireSnapshotMeta, WireVote};
 use super::net::{AskHandler, BoxFuture};
 use super::types::{RaftId, SnapshotBytes};
-use super::{members, propose, read};
+use super::{elections, members, propose, read};
+use crate::lease::boottime;
 
 /// Longest snapshot that is accepted.
 const SNAPSHOT_BYTES_MAX: u64 = 512 << 20;
@@ -67,7 +68,12 @@ async fn answer(inner: &Arc<Inner>, incoming: &Mutex<Option<Incoming>>, from: No
     // Rule 14: what is meant for a store that this node has lost must not reach the one that it has now.
     let mine = |to: RaftId| to == inner.raft_id;
     match request {
-        Request::Append { to, .. } | Request::Vote { to, .. } | Request::Snapshot { to, .. } if !mine(to) => {
+        Request::Append { to, .. }
+        | Request::Vote { to, .. }
+        | Request::Snapshot { to, .. }
+        | Request::WouldVote { to, .. }
+            if !mine(to) =>
+        {
             Response::OtherStore
         }
         Request::Append { vote, previous, entries, commit, .. } => {
@@ -78,20 +84,34 @@ async fn answer(inner: &Arc<Inner>, incoming: &Mutex<Option<Incoming>>, from: No
                 leader_commit: commit.map(Into::into),
             };
             match inner.raft.append_entries(rpc).await {
-                Ok(appended) => Response::Append(appended.into()),
+                Ok(appended) => {
+                    if !matches!(appended, AppendEntriesResponse::HigherVote(_)) {
+                        inner.candidacy.lock().heard(boottime());
+                    }
+                    Response::Append(appended.into())
+                }
                 Err(error) => refused(inner, error),
             }
         }
         Request::Vote { vote, last, .. } => {
             let rpc = VoteRequest { vote: vote.into(), last_log_id: last.map(Into::into) };
             match inner.raft.vote(rpc).await {
-                Ok(response) => response.into(),
+                Ok(response) => {
+                    if response.vote_granted {
+                        inner.candidacy.lock().voted(boottime());
+                    }
+                    response.into()
+                }
                 Err(error) => refused(inner, error),
             }
         }
+        Request::WouldVote { last, .. } => Response::WouldVote(elections::would_vote(inner, last)),
         Request::Snapshot { vote, meta, offset, total, piece, .. } => {
             match collect(incoming, from, &meta, (offset, total), &piece) {
-                Ok(None) => Response::SnapshotPiece(offset + piece.len() as u64),
+                Ok(None) => {
+                    inner.candidacy.lock().heard(boottime());
+                    Response::SnapshotPiece(offset + piece.len() as u64)
+                }
                 Ok(Some(data)) => install(inner, vote, meta, data).await,
                 Err(reason) => refused(inner, reason),
             }

@@ -41,6 +41,10 @@ impl Switch {
             cut.insert((NodeId(other), NodeId(node)));
         }
     }
+    /// What `from` sends to `to` is lost; the other direction is as it was.
+    pub(crate) fn cut(&self, from: u64, to: u64) {
+        self.cut.lock().insert((NodeId(from), NodeId(to)));
+    }
     pub(crate) fn heal(&self) {
         self.cut.lock().clear();
     }

@@ -375,3 +375,37 @@ fn report(what: &str, times: &mut [Duration]) {
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
     println!("{what}: p50 {:?} p99 {:?} max {:?}", at(0.5), at(0.99), at(1.0));
 }
+
+/// A voter that was cut off, in both directions or in one, called elections without end. Its first message after the heal
+/// unseated the leader, since its term was higher; while the cut lasted in one direction only, again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_is_cut_off_unseats_nobody() {
+    let cluster = TestCluster::started(3).await;
+    let leader = cluster.leader().await;
+    let others: Vec<u64> = (1..=3).filter(|n| *n != leader).collect();
+    let (alone, other) = (others[0], others[1]);
+    let term = cluster.handle(leader).status().term;
+    for (out, into) in [(true, true), (true, false), (false, true)] {
+        for end in [leader, other] {
+            if out {
+                cluster.switch.cut(alone, end);
+            }
+            if into {
+                cluster.switch.cut(end, alone);
+            }
+        }
+        // Five times as long as a voter waits for a leader.
+        let began = Instant::now();
+        let mut n = 0;
+        while began.elapsed() < Duration::from_secs(3) {
+            cluster.handle(other).propose(fact("x", &n.to_string())).await.unwrap();
+            n += 1;
+        }
+        cluster.switch.heal();
+        let back = cluster.handle(alone);
+        back.linearizable(PATIENCE).await.unwrap();
+        assert_eq!(back.read().fact("x"), Some((n - 1).to_string().as_str()));
+        assert_eq!(cluster.leader().await, leader, "out {out}, in {into}");
+        assert_eq!(back.status().term, term, "out {out}, in {into}: no election");
+    }
+}

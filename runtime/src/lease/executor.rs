@@ -129,6 +129,8 @@ impl Executor {
             self.confirmed_dead.retain(|m| live.contains(m));
             self.grantor.tick(now, live.into_iter(), &mut self.out);
         }
+        // Told here and not by Raft, whose loop waits for disks: rounds of leases go through both directions all the time.
+        self.directory.out_of_touch(self.view.is_some() && !self.grantor.is_confirmed(now));
         self.carry_out();
         let mut wake = boottime() + SLEEP_MAX;
         if live {

@@ -15,6 +15,8 @@ const WAITING_MAX: usize = 4_096;
 const BURIAL_PAUSE_LEASES: u32 = 10;
 /// A round that is not confirmed within this share of a lease is given up and begun anew.
 const ROUND_PATIENCE_DIVISOR: u32 = 6;
+/// Without a confirmed round for this share of a lease the leader is blind: it cannot tell who is silent.
+const BLIND_DIVISOR: u32 = 2;
 
 /// What the leader of the directory knows about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,10 @@ pub struct Grantor {
     silent_from: BTreeMap<Member, Mono>,
     /// The boots that were up at the beginning of this term were looked at.
     looked: bool,
+    /// Begin of the last confirmed round; the election is one.
+    confirmed_at: Mono,
+    /// Since when rounds have been confirmed without a pause. Nobody's silence counts from before.
+    sees_from: Mono,
     proposed_dead: BTreeMap<Member, Mono>,
 }
 
@@ -80,6 +86,8 @@ impl Grantor {
             granted_at: BTreeMap::new(),
             silent_from: BTreeMap::new(),
             looked: false,
+            confirmed_at: Mono(0),
+            sees_from: Mono(0),
             proposed_dead: BTreeMap::new(),
         }
     }
@@ -92,6 +100,8 @@ impl Grantor {
         };
         if !same_term {
             self.elected_at = now;
+            self.confirmed_at = now;
+            self.sees_from = now;
             self.granted_at.clear();
             self.silent_from.clear();
             self.looked = false;
@@ -105,6 +115,12 @@ impl Grantor {
     /// Does this node lead, as far as it knows?
     pub fn leads(&self) -> bool {
         self.view.is_some()
+    }
+
+    /// A quorum of voters has confirmed this leadership within the length of a lease. A leader of whom that is not true may
+    /// be heard by others and hear nobody: it should leave the word to one who does.
+    pub fn is_confirmed(&self, now: Mono) -> bool {
+        self.view.is_some() && now.since(self.confirmed_at) <= self.timing.lease
     }
 
     /// A request arrived; the answer follows a round that begins after this moment. `live` is the directory's word on
@@ -137,6 +153,10 @@ impl Grantor {
             return;
         }
         let requests = std::mem::take(&mut round.requests);
+        if round.began.since(self.confirmed_at) > self.timing.lease / BLIND_DIVISOR {
+            self.sees_from = now;
+        }
+        self.confirmed_at = round.began;
         self.round = None;
         for (member, number) in requests {
             if !self.proposed_dead.contains_key(&member) {
@@ -159,9 +179,7 @@ impl Grantor {
     /// an applied entry changed who is alive.
     pub fn tick(&mut self, now: Mono, live: impl Iterator<Item = Member>, out: &mut Vec<GrantorOutput>) {
         let Some(view) = &self.view else { return };
-        if !view.ready {
-            return;
-        }
+        let ready = view.ready;
         let patience = self.timing.lease / ROUND_PATIENCE_DIVISOR;
         if let Some(round) = &self.round
             && now.since(round.began) > patience
@@ -170,23 +188,35 @@ impl Grantor {
             late.retain(|(m, _)| !self.waiting.iter().any(|(w, _)| w == m));
             self.waiting.extend(late);
         }
-        self.begin_round(now, out);
+        // Nobody may have asked: whether the others are silent or this leader is deaf, only a round can tell.
+        if self.round.is_none()
+            && (!self.waiting.is_empty() || now.since(self.confirmed_at) >= self.timing.renew_every())
+        {
+            self.ask_voters(now, out);
+        }
+        if !ready {
+            return;
+        }
 
         // A boot that was up when this term began may hold a lease of the former leader's: its silence counts from the
         // election. One that came up later has had no time to ask: its silence counts from now.
         let silent_from = if self.looked { now } else { self.elected_at };
         self.looked = true;
+        // A leader whose own rounds fail hears nobody. What it proposed now would be logged at those who still hear it, and
+        // the next leader would bury healthy nodes with it.
+        let blind =
+            now.since(self.confirmed_at) > self.timing.lease / BLIND_DIVISOR && !planted(Flaw::DeadWithoutWaiting);
         let mut alive = BTreeSet::new();
         for member in live {
             alive.insert(member);
             let from = *self.silent_from.entry(member).or_insert(silent_from);
-            let last = self.granted_at.get(&member).copied().unwrap_or(from).max(from);
+            let last = self.granted_at.get(&member).copied().unwrap_or(from).max(from).max(self.sees_from);
             let patience = if planted(Flaw::DeadWithoutWaiting) {
                 self.timing.renew_every() + Duration::from_millis(10)
             } else {
                 self.timing.dead_after()
             };
-            if now.since(last) <= patience {
+            if blind || now.since(last) <= patience {
                 continue;
             }
             // Proposed again now and then: the first proposal may have been lost.
@@ -207,10 +237,13 @@ impl Grantor {
     }
 
     fn begin_round(&mut self, now: Mono, out: &mut Vec<GrantorOutput>) {
-        let Some(view) = &self.view else { return };
-        if self.round.is_some() || self.waiting.is_empty() {
-            return;
+        if self.round.is_none() && !self.waiting.is_empty() {
+            self.ask_voters(now, out);
         }
+    }
+
+    fn ask_voters(&mut self, now: Mono, out: &mut Vec<GrantorOutput>) {
+        let Some(view) = &self.view else { return };
         self.rounds += 1;
         let (term, number) = (view.term, self.rounds);
         let voters: BTreeSet<VoterId> = view.configurations.iter().flatten().copied().collect();

@@ -6,7 +6,7 @@ use onemec_core::group::{Flaw, plant};
 use super::run;
 
 /// Within so many seeds each must be found.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 400;
 
 fn caught(flaw: Flaw) -> Option<(u64, String)> {
     let next = std::sync::atomic::AtomicU64::new(0);
