@@ -12,6 +12,7 @@ use onemec_core::lease::LeaseTiming;
 use onemec_wire::{Cluster, Member, NodeId};
 
 use crate::audit::Audit;
+use crate::causes::with_causes;
 use crate::directory::{Boot, DirectoryHandle, DirectoryOptions, DirectoryService, DiskStorage, NodeUpError};
 use crate::exec::clock::Clock;
 use crate::exec::{ExecOptions, Parts, Runtime};
@@ -275,17 +276,6 @@ impl Host {
         }
         let _ = &self.leases;
     }
-}
-
-/// An error with its causes: "disk" alone tells an operator nothing.
-fn with_causes(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text = format!("{text}: {e}");
-        cause = e.source();
-    }
-    text
 }
 
 /// A failed sync is never retried: what is on the disk is not known any more. The node comes back and looks.

@@ -1,6 +1,7 @@
 //! The node: transport, membership, directory, contexts, storage, supervision.
 
 pub mod audit;
+mod causes;
 pub mod directory;
 pub mod exec;
 pub mod host;

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::client::Client;
+use crate::client::{Ask, Client};
 use crate::disk::SmallDisk;
 use crate::net::{Net, PORTS_INSIDE};
 use crate::wait::until;
@@ -84,7 +84,12 @@ impl Cluster {
 
     /// One cloud node and four edge hosts, three replicas of everything.
     pub async fn start_five() -> Self {
-        Self::start_sample(include_str!("../../cluster-configs/local-5.toml"), None, |_| {}).await
+        Self::start_five_with(|_| {}).await
+    }
+
+    /// The same with a topology that `change` has changed.
+    pub async fn start_five_with(change: impl Fn(&mut Topology)) -> Self {
+        Self::start_sample(include_str!("../../cluster-configs/local-5.toml"), None, change).await
     }
 
     /// One cloud node and two edge hosts, each in a network namespace of its own.
@@ -219,6 +224,24 @@ impl Cluster {
     fn admin_within(&self, name: &str, timeout: Duration) -> AdminClient {
         let a = self.topology.node(name).unwrap().admin_listen;
         AdminClient::new(Endpoint { tls: false, host: a.ip().to_string(), port: a.port() }, timeout)
+    }
+
+    /// What the program prints when a user gives it this command at a node's admin API. It must succeed.
+    pub fn command(&self, node: &str, arguments: &[&str]) -> String {
+        let admin = format!("http://{}", self.topology.node(node).unwrap().admin_listen);
+        let done = Command::new(program()).args(arguments).args(["--admin", &admin]).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(done.status.success(), "onemec {}: {err}{out}", arguments.join(" "));
+        out.into_owned()
+    }
+
+    /// `/metrics` of a node.
+    pub async fn metrics(&self, name: &str) -> String {
+        let a = self.topology.node(name).unwrap().admin_listen;
+        let door = Endpoint { tls: false, host: a.ip().to_string(), port: a.port() };
+        let answer = Client::new(door, "Cmetrics").ask(&Ask::retrieve("/metrics")).await;
+        assert!(answer.status.is_success(), "{}", answer.excerpt());
+        String::from_utf8_lossy(&answer.body).into_owned()
     }
 
     /// The audit log of a node.

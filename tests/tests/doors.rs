@@ -309,7 +309,6 @@ async fn slow_bodies_are_cut_off() {
 }
 
 #[tokio::test]
-#[ignore = "fails: open defect of issue 2, see docs/coverage.md"]
 async fn bad_input_at_the_admin_door_gets_a_clear_status() {
     let mut cluster = Cluster::start().await;
     let writer = Writer::start(&cluster, "meter", "edge1").await;

@@ -160,7 +160,6 @@ async fn replica_cut_off() {
 }
 
 #[tokio::test]
-#[ignore = "fails: open defect of issue 2, see docs/coverage.md"]
 async fn directory_leader_cut_off() {
     let Some((mut cluster, writers)) = start().await else { return };
     for how in [Cut::Both, Cut::Out, Cut::In] {
@@ -186,7 +185,6 @@ async fn directory_leader_cut_off() {
 
 /// One link only: both ends still reach the third node, so nobody dies, and the device goes on.
 #[tokio::test]
-#[ignore = "fails: open defect of issue 2, see docs/coverage.md"]
 async fn link_between_primary_and_replica_cut() {
     let Some((mut cluster, writers)) = start().await else { return };
     for how in [Cut::Both, Cut::Out, Cut::In] {

@@ -71,11 +71,20 @@ async fn halt(cluster: &Cluster, state: (&'static str, bool), spared: Option<&st
     let target = free.min_by_key(|n| place.in_sync.contains(n)).unwrap();
     let node = if state.1 { target.clone() } else { source.clone() };
     cluster.halt_at(&node, state.0);
-    let admin = cluster.admin(&source);
-    let moving = order(AE, &target);
-    let moving = tokio::spawn(async move { admin.order_move(&moving).await.ok() });
-    until(&format!("{source} to {target} is in state {}", state.0), async || cluster.is_halted(&node).then_some(()))
-        .await;
+    let ordered = || {
+        let (admin, order) = (cluster.admin(&source), order(AE, &target));
+        tokio::spawn(async move { admin.order_move(&order).await.ok() })
+    };
+    let mut moving = ordered();
+    until(&format!("{source} to {target} is in state {}", state.0), async || {
+        if !cluster.is_halted(&node) && moving.is_finished() {
+            // On a busy machine a healthy node is declared dead now and then, and takes nothing until it is back.
+            println!("{source} to {target}, once more: {:?}", (&mut moving).await.map(|r| r.map(|r| r.code)));
+            moving = ordered();
+        }
+        cluster.is_halted(&node).then_some(())
+    })
+    .await;
     Halted { state: state.0, source, target, node, moving }
 }
 
@@ -197,7 +206,6 @@ async fn restart_of_all_nodes_in_each_state_of_a_move() {
 
 /// Row O10: of five nodes two die one after the other, the source in the middle of a move, then whoever serves next.
 #[tokio::test]
-#[ignore = "fails: open defect of issue 2, see docs/coverage.md"]
 async fn two_kills_one_after_the_other_on_five_nodes() {
     let (mut cluster, writers) = start(Some("five")).await;
     let all = |p: &onemec_node::admin::types::Placement| p.in_sync.len() >= 3 && p.primary.is_some();

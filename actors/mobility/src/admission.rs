@@ -217,7 +217,9 @@ pub fn decide(limits: &AdmissionLimits, host: &HostState<'_>, group: &Incoming<'
     if let Some((code, text)) = lasting(limits, host, group) {
         return Decision::Refuse { code, text };
     }
-    let load_max = if group.reason.is_pressing() { limits.load_pressing_max } else { limits.load_max };
+    // What belongs here serves this node's own resources, however busy it is: anywhere else it costs more.
+    let pressing = group.reason.is_pressing() || group.is_home;
+    let load_max = if pressing { limits.load_pressing_max } else { limits.load_max };
     let defer = |code, text| Decision::Defer { code, text, retry_ms: limits.retry_ms };
     if !host.ready {
         return defer(AdmissionCode::NotReady, format!("{name} does not serve yet"));

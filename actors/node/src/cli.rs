@@ -86,12 +86,15 @@ pub enum Command {
         #[arg(short, default_value_t = 3)]
         n: usize,
     },
-    /// The moves so far with their times
+    /// The moves so far with their times, of all nodes
     #[command(after_help = "Example:\n  onemec handovers\n  onemec handovers --last 20 --json")]
     Handovers {
         /// Only the last ones
         #[arg(long, value_name = "N")]
         last: Option<usize>,
+        /// Only what the asked node has recorded
+        #[arg(long)]
+        here: bool,
     },
     /// The cluster's certificate authority
     Ca {
@@ -183,6 +186,15 @@ pub enum AeCommand {
     Show {
         /// AE-ID or name
         ae: String,
+    },
+    /// Say where the data of a device may be: what may not have it gives it away
+    #[command(after_help = "Example:\n  onemec ae label Cmeter7 'region:berlin;trust:operator'\n  \
+                            onemec ae label Cmeter7      the topology's rules hold again")]
+    Label {
+        /// AE-ID; it need not be registered yet
+        ae: String,
+        /// hosts:NAME,NAME  region:NAME,NAME  domain:NAME  trust:WORD,WORD  device; several with `;` between them
+        label: Option<String>,
     },
 }
 

@@ -122,7 +122,8 @@ pub enum MoveBody {
         /// Keep room for it; `false`: only a question.
         reserve: bool,
     },
-    /// To the target: this became of the move. If it succeeded, the answer comes when the target serves.
+    /// To the target: this became of the move. If it succeeded, the answer comes when the target serves; then it is told a
+    /// second time, with how long that took.
     Ended(MoveRecord),
     /// To any node: answer once you have applied the directory up to this entry.
     Reach {

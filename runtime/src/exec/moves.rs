@@ -328,6 +328,9 @@ impl Runtime {
         let told = told.instrument(tracing::info_span!("activate")).await;
         if told.is_ok() && switched.is_ok() {
             record.times.activate_us = self.since_us(switched_at);
+            // Both ends are to show the same gap. The move does not wait for it.
+            let (runtime, ended) = (self.clone(), MoveBody::Ended(record.clone()));
+            tokio::spawn(async move { runtime.ask_move(target.node, group, &ended, ADMIT_MAX).await });
         }
         switched.map(drop)
     }

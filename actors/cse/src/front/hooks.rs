@@ -1,6 +1,7 @@
 //! What the node puts into a CSE: mobility and handover tokens.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use onemec_core::buffer::BufferKey;
 use onemec_core::context::{BoxFuture, CallError};
@@ -14,9 +15,9 @@ pub trait Mobility: Send + Sync {
     /// serves it.
     fn attach(&self, context: ContextId, token: &str, target: NodeId) -> BoxFuture<'_, Result<(), AttachError>>;
 
-    /// The originator of this context, which is at home here, has asked this CSE itself. Called with every such request:
-    /// cheap.
-    fn came(&self, _context: ContextId) {}
+    /// The originator of this context, which is at home here, has asked this CSE itself, and its answer took so long.
+    /// Called with every such request: cheap.
+    fn came(&self, _context: ContextId, _took: Duration) {}
 
     /// Set while this CSE takes no new AEs (its host is being emptied): where to register instead, best first.
     fn closed(&self) -> Option<Vec<NodeId>> {

@@ -21,7 +21,7 @@ mod register;
 mod serve;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use onemec_core::buffer::Buffer;
@@ -153,7 +153,7 @@ impl Cse {
 
 impl Inner {
     async fn run(&self, cse: &Cse, request: &Request, caller: &Caller, depth: u8) -> Result<Handled, Trouble> {
-        let now_ms = self.contexts.now_ms();
+        let (began, now_ms) = (Instant::now(), self.contexts.now_ms());
         request.check(now_ms)?;
         match request.rt {
             None | Some(ResponseType::Blocking | ResponseType::FlexBlocking | ResponseType::NoResponse) => {}
@@ -191,7 +191,7 @@ impl Inner {
         let job = Job { request, caller, who: origin.who, origin: origin.place, call, depth };
         let timeout = job.call.deadline + DEADLINE_SLACK;
         match tokio::time::timeout(timeout, self.serve(cse, &job)).await {
-            Ok(done) => done.map(|handled| self.steer(&job, handled)),
+            Ok(done) => done.map(|handled| self.steer(&job, handled, began.elapsed())),
             // Whoever holds the operation may still apply it.
             Err(_) => Err(Trouble::Unknown("the deadline passed".into())),
         }
@@ -202,11 +202,11 @@ impl Inner {
     }
 
     /// Tells an originator that its AE has another home than the CSE that it asked (DESIGN.md section 5, clients).
-    fn steer(&self, job: &Job<'_>, mut handled: Handled) -> Handled {
+    fn steer(&self, job: &Job<'_>, mut handled: Handled, took: Duration) -> Handled {
         if let (Some(place), Some(mobility)) = (&job.origin, &self.mobility)
             && place.home == self.contexts.node()
         {
-            mobility.came(place.context);
+            mobility.came(place.context, took);
         }
         if let Some(place) = &job.origin
             && place.home != self.contexts.node()

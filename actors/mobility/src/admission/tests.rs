@@ -51,6 +51,16 @@ fn code(d: &Decision) -> &'static str {
     }
 }
 
+/// A CSEBase whose node had come back stayed elsewhere for as long as the machine was busy.
+#[test]
+fn load_keeps_nothing_away_from_its_home() {
+    let limits = AdmissionLimits::default();
+    let base = [(ContextId::made(1, 1, 0), ContextKind::CSE_BASE)];
+    let (busy, home) = (HostState { load: 1.0, ..host() }, Incoming { is_home: true, ..incoming(&base) });
+    assert_eq!(code(&decide(&limits, &busy, &Incoming { reason: MoveReason::Failback, ..home })), "accept");
+    assert_eq!(code(&decide(&limits, &busy, &incoming(&ae(1)))), "overloaded");
+}
+
 #[test]
 fn each_answer_has_its_code() {
     let limits = AdmissionLimits {

@@ -293,6 +293,13 @@ pub struct Handover {
     /// Until the device's first request came directly to the target, counted there; `None` if it has not yet.
     #[serde(default)]
     pub attach_us: Option<u64>,
+    /// How long the device's requests took at the source before the move, from the request's arrival at its door to the
+    /// answer (a sliding mean); `None` if it sent none there.
+    #[serde(default)]
+    pub latency_before_us: Option<u64>,
+    /// The same at the target, mean of the first ones; `None` until so many have come.
+    #[serde(default)]
+    pub latency_after_us: Option<u64>,
     /// Operations that were parked and forwarded.
     pub parked: u64,
     /// Bytes sent to the target.

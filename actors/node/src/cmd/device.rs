@@ -1,10 +1,13 @@
-//! `onemec ae ls|show`, `handover`, `candidates`, `handovers`.
+//! `onemec ae ls|show|label`, `handover`, `candidates`, `handovers`.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::{Context, Done};
-use crate::admin::types::{Handover, MoveOrder, MoveReason};
+use crate::admin::AdminClient;
+use crate::admin::merge::merge;
+use crate::admin::types::{Handover, LabelOrder, MoveOrder, MoveReason};
 use crate::table::{Table, ms};
 
 pub(super) async fn ls(context: &Context, home: Option<&str>) -> Done {
@@ -44,6 +47,14 @@ pub(super) async fn show(context: &Context, ae: &str) -> Done {
         line("former homes", a.aliases.join(", "));
         line("residency", a.residency.clone().unwrap_or_default());
         out
+    })
+}
+
+pub(super) async fn label(context: &Context, ae: &str, label: Option<String>) -> Done {
+    let given = context.admin()?.label(ae, &LabelOrder { label }).await?;
+    context.print(&given, |g| match &g.label {
+        Some(label) => format!("the data of {ae} may be at {label} alone; what lies elsewhere leaves\n"),
+        None => format!("the topology's rules hold for {ae} again\n"),
     })
 }
 
@@ -98,25 +109,55 @@ pub(super) async fn candidates(context: &Context, ae: &str, n: usize) -> Done {
     })
 }
 
-pub(super) async fn handovers(context: &Context, last: Option<usize>) -> Done {
-    let mut all = context.admin()?.handovers().await?;
+/// For the journal of one of the other nodes.
+const JOURNAL_MAX: Duration = Duration::from_secs(5);
+
+pub(super) async fn handovers(context: &Context, last: Option<usize>, here: bool) -> Done {
+    let admin = context.admin()?;
+    let mut all = admin.handovers().await?;
+    if !here {
+        let asked = admin.status().await?;
+        let mut journals = vec![all];
+        for other in asked.members.iter().filter(|m| m.name != asked.node && !m.admin.is_empty()) {
+            match AdminClient::new(other.admin.parse()?, JOURNAL_MAX).handovers().await {
+                Ok(journal) => journals.push(journal),
+                // Its moves have another end, which has most of the figures.
+                Err(e) => eprintln!("onemec: {}: {e}; what it alone has recorded is missing", other.name),
+            }
+        }
+        all = merge(journals);
+    }
     if let Some(last) = last {
         all.drain(..all.len().saturating_sub(last));
     }
     context.print(&all, |all| {
-        let head =
-            ["#", "devices", "reason", "from", "to", "outcome", "prepare ms", "gap ms", "commit ms", "attach ms"];
+        let head = [
+            "#",
+            "devices",
+            "reason",
+            "from",
+            "to",
+            "outcome",
+            "prepare",
+            "gap",
+            "commit",
+            "activate",
+            "auth",
+            "attach",
+            "latency before",
+            "after",
+        ];
         let mut table = Table::new(&head);
         for h in all {
             table.row(row(h));
         }
-        if table.is_empty() { "no moves yet\n".into() } else { table.to_string() }
+        if table.is_empty() { "no moves yet\n".into() } else { format!("times in ms\n\n{table}") }
     })
 }
 
-fn row(h: &Handover) -> [String; 10] {
+fn row(h: &Handover) -> [String; 14] {
     let reason = format!("{:?}", h.reason).to_lowercase();
-    let attach = h.attach_us.map_or_else(|| "-".to_owned(), ms);
+    let known = |us: Option<u64>| us.map_or_else(|| "-".to_owned(), ms);
     [
         h.id.to_string(),
         h.aes.join(","),
@@ -127,6 +168,10 @@ fn row(h: &Handover) -> [String; 10] {
         ms(h.prepare_us),
         ms(h.interruption_us),
         ms(h.commit_us),
-        attach,
+        ms(h.activate_us),
+        known(Some(h.authentication_us).filter(|us| *us > 0)),
+        known(h.attach_us),
+        known(h.latency_before_us),
+        known(h.latency_after_us),
     ]
 }

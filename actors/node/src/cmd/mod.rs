@@ -98,10 +98,11 @@ pub async fn run(cli: Cli) -> Done {
         Command::Status { all } => cluster::status(&context, all).await,
         Command::Ae { command: AeCommand::Ls { home } } => device::ls(&context, home.as_deref()).await,
         Command::Ae { command: AeCommand::Show { ae } } => device::show(&context, &ae).await,
+        Command::Ae { command: AeCommand::Label { ae, label } } => device::label(&context, &ae, label).await,
         Command::Handover { ae, to, deadline_ms } => device::handover(&context, ae, to, deadline_ms).await,
         Command::Drain { node, to, undo } => cluster::drain(&context, node, to, undo).await,
         Command::Candidates { ae, n } => device::candidates(&context, &ae, n).await,
-        Command::Handovers { last } => device::handovers(&context, last).await,
+        Command::Handovers { last, here } => device::handovers(&context, last, here).await,
         Command::Ca { command: CaCommand::Init { dir, domain } } => ca::init(&context, &dir, &domain),
         Command::Ca { command: CaCommand::Issue { dir, topology, name, out } } => {
             ca::issue(&context, &dir, &topology, &name, out)

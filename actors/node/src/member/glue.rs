@@ -107,8 +107,8 @@ impl Mobility for Attach {
         })
     }
 
-    fn came(&self, context: ContextId) {
-        self.journal.came(context);
+    fn came(&self, context: ContextId, took: Duration) {
+        self.journal.came(context, took);
     }
 
     fn closed(&self) -> Option<Vec<NodeId>> {

@@ -43,6 +43,7 @@ impl Host {
         AdmissionLimits {
             aes_max: u64::from(limits.aes_max),
             moves_max: limits.moves_max,
+            load_max: limits.load_max,
             hold_ms: self.topology.timing.move_ms_max,
             ..AdmissionLimits::default()
         }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use dashmap::DashMap;
 use onemec_core::context::Contexts as _;
 use onemec_mobility::kpi::{MoveAlarm, MoveKpis, MoveOutcome, MoveSample, Phase};
 use onemec_mobility::strategy::MoveReason;
@@ -30,6 +31,14 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 const LINES_MAX: usize = 4_096;
 /// Devices whose first direct request is waited for.
 const AWAITED_MAX: usize = 16_384;
+/// The latency after a move is the mean of so many of the device's requests.
+const LATENCY_REQUESTS: u32 = 16;
+/// The latency before it is a sliding mean: the newest request counts for one part in so many.
+const LATENCY_PARTS: u64 = 8;
+/// Contexts whose latency is kept.
+const LATENCIES_MAX: usize = 65_536;
+/// Where the first word about a move is looked for when the second one comes.
+const RECENT_MOVES: usize = 256;
 /// The journal's file in the data folder.
 const FILE: &str = "handovers.jsonl";
 const FORMER: &str = "handovers.1.jsonl";
@@ -39,6 +48,9 @@ const BRANCH: &str = "journal";
 struct Awaited {
     id: u64,
     since: Instant,
+    /// Requests so far, and how long they took together.
+    requests: u32,
+    took: Duration,
 }
 
 #[derive(Default)]
@@ -57,6 +69,8 @@ pub(super) struct Journal {
     state: Mutex<State>,
     /// So that an ordinary request looks at one number.
     awaited: AtomicUsize,
+    /// How long requests of devices take here, in microseconds.
+    latency: DashMap<ContextId, u64>,
     lines: SyncSender<Handover>,
 }
 
@@ -85,7 +99,7 @@ impl Journal {
         }
         let next = moves.back().map_or(1, |h| h.id + 1);
         let state = State { next, moves, ..State::default() };
-        Self { names, state: Mutex::new(state), awaited: AtomicUsize::new(0), lines }
+        Self { names, state: Mutex::new(state), awaited: AtomicUsize::new(0), latency: DashMap::new(), lines }
     }
 
     pub(super) fn name_of(&self, node: NodeId) -> String {
@@ -98,7 +112,17 @@ impl Journal {
         let moved = record.result == MOVED;
         let arrived = moved && record.target == me;
         let mut handover = self.handover_of(runtime, record);
+        if moved && record.source.node == me {
+            let latencies: Vec<u64> = record.contexts.iter().filter_map(|c| Some(self.latency.remove(c)?.1)).collect();
+            handover.latency_before_us = mean(&latencies);
+        }
         let mut state = self.state.lock();
+        if arrived && let Some(known) = recent(&mut state.moves, &handover.key) {
+            // The source tells twice: at once, and when it has heard that the group is served here.
+            (known.activate_us, known.interruption_us) = (handover.activate_us, handover.interruption_us);
+            drop(self.lines.try_send(known.clone()));
+            return;
+        }
         if arrived {
             let known = record.contexts.iter().filter_map(|c| state.authenticated.remove(c)).max();
             handover.authentication_us = known.unwrap_or(0);
@@ -112,13 +136,15 @@ impl Journal {
                 (Phase::Commit, times.commit_us),
                 (Phase::Activate, times.activate_us),
                 (Phase::Interruption, times.interruption_us()),
+                (Phase::LatencyBefore, handover.latency_before_us.unwrap_or(0)),
             ];
+            let known = phases.len() - usize::from(handover.latency_before_us.is_none());
             state.kpis.ended(MoveSample {
                 group: record.group,
                 reason: handover.reason,
                 at_ms: runtime.now_ms(),
                 outcome: if moved { MoveOutcome::Moved } else { MoveOutcome::Failed(&record.result) },
-                phases: if moved { &phases } else { &[] },
+                phases: if moved { phases.get(..known).unwrap_or_default() } else { &[] },
                 parked: u64::from(times.parked),
                 bytes: times.bytes,
                 lost: 0,
@@ -212,30 +238,54 @@ impl Journal {
     fn await_devices(&self, state: &mut State, contexts: &[ContextId], id: u64) {
         for context in contexts {
             if state.awaited.len() < AWAITED_MAX || state.awaited.contains_key(context) {
-                state.awaited.insert(*context, Awaited { id, since: Instant::now() });
+                let (since, took) = (Instant::now(), Duration::ZERO);
+                state.awaited.insert(*context, Awaited { id, since, requests: 0, took });
             }
         }
         self.awaited.store(state.awaited.len(), Ordering::Relaxed);
     }
 
-    /// The originator of a context has asked this node directly. Called with every request.
-    pub(super) fn came(&self, context: ContextId) {
+    /// The originator of a context has asked this node directly, and the answer took so long. Called with every request.
+    pub(super) fn came(&self, context: ContextId, took: Duration) {
+        self.keep_latency(context, micros(took));
         if self.awaited.load(Ordering::Relaxed) == 0 {
             return;
         }
         let mut state = self.state.lock();
-        let Some(awaited) = state.awaited.remove(&context) else { return };
-        self.awaited.store(state.awaited.len(), Ordering::Relaxed);
-        let us = u64::try_from(awaited.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let Some(awaited) = state.awaited.get_mut(&context) else { return };
+        awaited.requests += 1;
+        awaited.took += took;
+        let (id, requests) = (awaited.id, awaited.requests);
+        let (attached, latency) = (micros(awaited.since.elapsed()), micros(awaited.took / requests));
+        if requests == LATENCY_REQUESTS {
+            state.awaited.remove(&context);
+            self.awaited.store(state.awaited.len(), Ordering::Relaxed);
+        }
         let first = state.moves.front().map_or(0, |h| h.id);
-        let at = usize::try_from(awaited.id.saturating_sub(first)).unwrap_or(usize::MAX);
-        let Some(handover) = state.moves.get_mut(at).filter(|h| h.id == awaited.id && h.attach_us.is_none()) else {
-            return;
+        let at = usize::try_from(id.saturating_sub(first)).unwrap_or(usize::MAX);
+        let Some(handover) = state.moves.get_mut(at).filter(|h| h.id == id) else { return };
+        let measured = match requests {
+            1 if handover.attach_us.is_none() => {
+                handover.attach_us = Some(attached);
+                (Phase::Attach, attached)
+            }
+            LATENCY_REQUESTS if handover.latency_after_us.is_none() => {
+                handover.latency_after_us = Some(latency);
+                (Phase::LatencyAfter, latency)
+            }
+            _ => return,
         };
-        handover.attach_us = Some(us);
         let (reason, line) = (handover.reason, handover.clone());
-        state.kpis.measured(reason, Phase::Attach, us);
+        state.kpis.measured(reason, measured.0, measured.1);
         drop(self.lines.try_send(line));
+    }
+
+    fn keep_latency(&self, context: ContextId, us: u64) {
+        if let Some(mut mean) = self.latency.get_mut(&context) {
+            *mean = (*mean * (LATENCY_PARTS - 1) + us) / LATENCY_PARTS;
+        } else if self.latency.len() < LATENCIES_MAX {
+            self.latency.insert(context, us);
+        }
     }
 
     /// The token of a device that is to be brought here was checked.
@@ -263,6 +313,18 @@ impl Journal {
     pub(super) fn render(&self, now_ms: u64) -> String {
         self.state.lock().kpis.render(now_ms)
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn mean(values: &[u64]) -> Option<u64> {
+    values.iter().sum::<u64>().checked_div(values.len() as u64)
+}
+
+fn recent<'a>(moves: &'a mut VecDeque<Handover>, key: &str) -> Option<&'a mut Handover> {
+    moves.iter_mut().rev().take(RECENT_MOVES).find(|h| h.key == key)
 }
 
 /// Takes in a file's lines; a later line of the same number replaces the earlier one, what cannot be read is left out.

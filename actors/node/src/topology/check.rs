@@ -98,6 +98,10 @@ impl Checker<'_> {
             let what = format!("buffer_bytes_max = {}", t.limits.buffer_bytes_max);
             self.at(line, what, format!("use 0 (no buffer) or at least request_bytes_max, {least}"));
         }
+        if !(0.0..=1.0).contains(&t.limits.load_max) {
+            let line = self.lines.section("limits", "load_max");
+            self.at(line, format!("load_max = {}", t.limits.load_max), "use a value from 0 to 1".to_owned());
+        }
         let nodes = u32::try_from(t.node.len()).unwrap_or(u32::MAX);
         let least = if t.storage.durability == Durability::Replicated { 2 } else { 1 };
         if t.storage.replicas < least || t.storage.replicas > nodes {

@@ -144,6 +144,8 @@ pub struct Limits {
     pub passive_after_ms: u64,
     /// Resources in memory, roughly; beyond it the AEs that were not asked for longest leave memory.
     pub resources_bytes_max: u64,
+    /// With a higher load (0 to 1) nothing moves here that nobody waits for.
+    pub load_max: f64,
 }
 
 impl Default for Limits {
@@ -158,6 +160,7 @@ impl Default for Limits {
             requests_per_s_max: 0,
             passive_after_ms: 60_000,
             resources_bytes_max: 512 * 1024 * 1024,
+            load_max: 0.85,
         }
     }
 }

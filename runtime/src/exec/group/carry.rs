@@ -29,6 +29,9 @@ impl GroupExec {
                 }
                 Output::Committed(upto) => self.apply_upto(upto),
                 Output::Gate { epoch, open } => self.on_gate(epoch, open),
+                // Rule 5, with rule 1: who has no lease hears nobody, and takes that for the silence of its replicas. It would
+                // let them go and then die with the only copy. The machine proposes again when nothing is heard of it.
+                Output::Propose(Command::SetInSync { .. }) if !self.gate.lease_is_valid() => {}
                 Output::Propose(command) => {
                     if let (Command::Transfer { .. }, Some(m)) = (&command, &mut self.moving) {
                         if m.proposed.replace(m.proposed.unwrap_or(now)).is_none() {
@@ -216,6 +219,8 @@ impl GroupExec {
         if let Some(base) = base {
             self.snapshot_at = base;
             self.step(now, Input::Rebased(base.seq));
+        } else {
+            self.snapshot_not_before = now + super::work::SNAPSHOT_AGAIN;
         }
     }
 }

@@ -300,6 +300,8 @@ pub struct GroupExec {
     delivered_in_log: Vec<EffectId>,
     timer_in_log: bool,
     snapshot_at: Position,
+    /// The next snapshot is begun no earlier.
+    snapshot_not_before: Mono,
     saving: bool,
     /// Snapshots on their way to replicas: the log is kept from there on.
     sending: BTreeMap<Member, Seq>,
@@ -357,6 +359,7 @@ impl GroupExec {
             delivered_in_log: Vec::new(),
             timer_in_log: false,
             snapshot_at,
+            snapshot_not_before: Mono(0),
             saving: false,
             sending: BTreeMap::new(),
             last_time_ms: 0,

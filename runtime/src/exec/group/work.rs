@@ -13,11 +13,14 @@ use tokio::sync::oneshot;
 use super::commit::WriteReply;
 use super::dangling::DANGLING_LOOK;
 use super::{GroupExec, GroupMsg, Write};
+use crate::causes::with_causes;
 
 const DELIVERY_BACKOFF_MIN: Duration = Duration::from_millis(50);
 const DELIVERY_BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// A replica that lags is waited for until the log is so many times longer than usual.
 const CATCH_UP_FACTOR: u64 = 4;
+/// A checkpoint that failed is tried again after this time: a full disk is not complained of with every record.
+pub(super) const SNAPSHOT_AGAIN: Duration = Duration::from_secs(1);
 const OWN_OPERATION_MAX: Duration = Duration::from_secs(10);
 
 impl GroupExec {
@@ -36,7 +39,7 @@ impl GroupExec {
         } else if self.timer_asleep().is_some_and(|due| due <= self.env.clock.wall_ms()) {
             self.want_contexts();
         }
-        self.maybe_snapshot();
+        self.maybe_snapshot(now);
     }
 
     fn drop_overdue(&mut self, now: Mono) {
@@ -135,13 +138,13 @@ impl GroupExec {
     }
 
     /// A snapshot from time to time, so that the log stays short; off the actor's thread.
-    fn maybe_snapshot(&mut self) {
+    fn maybe_snapshot(&mut self, now: Mono) {
         let Some(contexts) = &self.contexts else { return };
         let applied = contexts.applied();
         let since = applied.seq.0 - self.snapshot_at.seq.0;
         let due = since >= self.env.limits.snapshot_records
             || (since > 0 && (self.wants_rest || self.env.store.wants_checkpoint()));
-        if self.saving || self.forgotten || !due {
+        if self.saving || self.forgotten || !due || now < self.snapshot_not_before {
             return;
         }
         // Replicas that still catch up from the log are waited for, within bounds.
@@ -166,7 +169,8 @@ impl GroupExec {
         let job = match self.env.store.prepare(applied.seq, snapshot) {
             Ok(job) => job,
             Err(e) => {
-                tracing::error!(%group, "checkpoint: {e}");
+                tracing::error!(%group, "checkpoint: {}", with_causes(e));
+                self.snapshot_not_before = now + SNAPSHOT_AGAIN;
                 return;
             }
         };
@@ -176,7 +180,7 @@ impl GroupExec {
             let saved: Option<Position> = match job.run() {
                 Ok(_) => Some(applied),
                 Err(e) => {
-                    tracing::error!(%group, "checkpoint: {e}");
+                    tracing::error!(%group, "checkpoint: {}; the log is kept, and it is tried again", with_causes(e));
                     None
                 }
             };
