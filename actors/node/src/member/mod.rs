@@ -186,12 +186,29 @@ async fn serve(
         hosting: Arc::new(hosting),
     });
     backend.waits_for("a lease");
-    host.lease.valid().await.map_err(failed)?;
+    // Declared dead before it has its first lease, it never gets one: it must begin anew here as well.
+    let alive = tokio::select! {
+        valid = host.lease.valid() => valid.map(|()| true).map_err(failed)?,
+        () = host.declared_dead() => false,
+    };
+    if !alive {
+        host.abandon().await;
+        return Ok(Ended::Reborn);
+    }
     backend.attach(&host, cse.clone(), mover.clone(), network.clone(), rules.clone());
     backend.waits_for("its CSEBase");
-    tokio::time::timeout(BASE_MAX, begin_cse(topology, node, &cse, &mut tasks, &tree))
-        .await
-        .map_err(|_| NodeError::Start("the CSEBase could not be made: most of the voters must be up".into()))?;
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(BASE_MAX, begin_cse(topology, node, &cse, &mut tasks, &tree)) => {
+            begun.map_err(|_| NodeError::Start("the CSEBase could not be made: most of the voters must be up".into()))?;
+            true
+        }
+        () = host.declared_dead() => false,
+    };
+    if !begun {
+        backend.detach();
+        host.abandon().await;
+        return Ok(Ended::Reborn);
+    }
     let listener = Listener::bind(listener_options(topology, node, http_tls))
         .await
         .map_err(|source| NodeError::System { what: format!("http_listen {}", node.http_listen), source })?;
