@@ -63,7 +63,11 @@ impl Directory {
         for (group, led) in touched {
             // Members that merely back up are only marked dead (by their node entry): the primary shrinks the set.
             out.groups.insert(group);
-            if led {
+            let is_empty = self.groups.get(&group).is_some_and(|p| p.contexts.is_empty());
+            if led && is_empty {
+                // Its leader was about to fill it; nobody else would, and there is nothing to lose.
+                self.groups.remove(&group);
+            } else if led {
                 self.promote(group, out);
             }
         }

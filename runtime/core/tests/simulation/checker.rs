@@ -9,29 +9,39 @@ use onemec_wire::{ContextId, Epoch, GroupId, Seq};
 use super::front::Reply;
 use super::node::{Rep, Snapshot};
 use super::raft::LogEntry;
-use super::toy::{Rec, Toy};
+use super::toy::{Rec, Toy, Wish};
 use super::world::{MS, World, say};
 
 /// After the heal everything must be served again within this time, and have settled within the second.
 const SERVED_WITHIN: u64 = 12_000 * MS;
 const SETTLED_WITHIN: u64 = 12_000 * MS;
 
+/// What was seen of a group.
+#[derive(Debug, Default)]
+struct GroupStory {
+    /// Everything that anybody committed.
+    log: BTreeMap<Seq, Rec>,
+    /// What the log adds up to.
+    toy: Option<Toy>,
+    /// An operator forced it: what was lost is accepted.
+    forced: bool,
+}
+
+/// What was seen of a context, whichever group it was in.
 #[derive(Debug, Default)]
 struct Story {
-    /// Everything that anybody committed.
-    log: Vec<Rec>,
-    /// What the log adds up to: the list of operations.
-    toy: Toy,
     /// Operation to place, as acknowledged by a node.
     acknowledged: BTreeMap<u64, usize>,
-    /// Which node answered in an epoch, and when first.
+    /// Which node answered in an epoch, and when first. Epochs rise through regroups too.
     answers: BTreeMap<Epoch, (usize, u64)>,
     /// Reads that clients got: (answered at, length), both rising.
     seen_len: Vec<(u64, usize)>,
+    /// Everything that was applied, in order; and by which tries.
+    ops: Vec<u64>,
+    attempts: BTreeSet<u64>,
     refused: BTreeSet<u64>,
-    finished: BTreeSet<ContextId>,
-    gone: BTreeSet<ContextId>,
-    /// An operator forced it: what was lost is accepted.
+    finished: bool,
+    gone: bool,
     forced: bool,
     served_at: u64,
 }
@@ -39,7 +49,8 @@ struct Story {
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     pub(crate) violation: Option<String>,
-    groups: BTreeMap<GroupId, Story>,
+    groups: BTreeMap<GroupId, GroupStory>,
+    contexts: BTreeMap<ContextId, Story>,
     entries: Vec<u64>,
 }
 
@@ -48,12 +59,15 @@ impl Checker {
         self.violation.get_or_insert(what);
     }
 
-    fn story(&mut self, group: GroupId) -> &mut Story {
-        self.groups.entry(group).or_default()
+    fn story(&mut self, context: ContextId) -> &mut Story {
+        self.contexts.entry(context).or_default()
     }
 
-    pub(crate) fn forced(&mut self, group: GroupId) {
-        self.story(group).forced = true;
+    pub(crate) fn forced(&mut self, group: GroupId, contexts: &[ContextId]) {
+        self.groups.entry(group).or_default().forced = true;
+        for context in contexts {
+            self.story(*context).forced = true;
+        }
     }
 
     /// The simulator's own Raft is right.
@@ -93,27 +107,20 @@ impl Checker {
 
     /// I4: one order everywhere, and nothing that was refused ever appears (rule 11).
     pub(crate) fn committed(&mut self, n: usize, group: GroupId, rec: &Rec) {
-        let story = self.story(group);
+        let story = self.groups.entry(group).or_default();
         if story.forced {
             return;
         }
-        let i = (rec.at.seq.0 - 1) as usize;
-        let bad = match story.log.get(i) {
+        let toy = story.toy.get_or_insert_with(|| Toy::beginning_at(Seq(rec.at.seq.0 - 1)));
+        let bad = match story.log.get(&rec.at.seq) {
             Some(known) if known != rec => Some(format!("I4: n{} commits {rec:?}, another {known:?}", n + 1)),
             Some(_) => None,
-            None if i > story.log.len() => Some(format!("I4: n{} commits {rec:?} after a hole", n + 1)),
+            None if toy.applied.next() != rec.at.seq => Some(format!("I4: n{} commits {rec:?} after a hole", n + 1)),
             None => {
-                story.log.push(*rec);
-                let before = story.toy.list.len();
-                story.toy.apply(rec);
-                let twice = story.toy.list.len() > before && story.toy.list[..before].contains(&rec.op);
-                if twice {
-                    Some(format!("I3: op {} is applied twice", rec.op))
-                } else if story.refused.contains(&rec.attempt) {
-                    Some(format!("rule 11: op {} attempt {} was answered 503 and appears", rec.op, rec.attempt))
-                } else {
-                    None
-                }
+                story.log.insert(rec.at.seq, rec.clone());
+                toy.apply(rec);
+                let ops = toy.ops(rec.context);
+                self.contexts.entry(rec.context).or_default().applied(rec, ops)
             }
         };
         if let Some(bad) = bad {
@@ -122,11 +129,11 @@ impl Checker {
     }
 
     pub(crate) fn truncated(&mut self, n: usize, group: GroupId, seq: Seq, mem: &Snapshot) {
-        let story = self.story(group);
+        let story = self.groups.entry(group).or_default();
         if story.forced {
             return;
         }
-        let lost = mem.records.iter().find(|r| r.at.seq > seq && story.log.get((r.at.seq.0 - 1) as usize) == Some(*r));
+        let lost = mem.records.iter().find(|r| r.at.seq > seq && story.log.get(&r.at.seq) == Some(*r));
         if let Some(lost) = lost {
             let text = format!("I4: n{} truncates {group} to {seq} and loses {lost:?}, committed", n + 1);
             self.fail(text);
@@ -137,24 +144,26 @@ impl Checker {
         self.truncated(n, group, base.seq, mem);
     }
 
-    /// A gate opens: rule 10, I1 (one owner per epoch), I2 (everything acknowledged is there).
-    pub(crate) fn opened(&mut self, n: usize, group: GroupId, epoch: Epoch, toy: &Toy) {
-        let story = self.story(group);
-        let bad = match story.answers.get(&epoch) {
-            Some((other, _)) if *other != n => {
-                Some(format!("I1: n{} opens {epoch}, n{} answered in it", n + 1, other + 1))
+    /// A gate opens: rule 10, I1 (one owner per epoch), I2 (everything acknowledged is there), I6 (of all its contexts).
+    pub(crate) fn opened(&mut self, n: usize, group: GroupId, epoch: Epoch, toy: &Toy, contexts: &[ContextId]) {
+        for context in contexts {
+            let story = self.story(*context);
+            let bad = match story.answers.get(&epoch) {
+                Some((other, _)) if *other != n => {
+                    Some(format!("I1: n{} opens {epoch}, n{} answered in it", n + 1, other + 1))
+                }
+                _ => None,
+            };
+            let bad = bad.or_else(|| story.lost_in(toy.ops(*context), &format!("n{} opens {epoch}", n + 1)));
+            if let Some(bad) = bad {
+                self.fail(format!("{group} {context}: {bad}"));
             }
-            _ => None,
-        };
-        let bad = bad.or_else(|| story.lost_in(toy, &format!("n{} opens {epoch}", n + 1)));
-        if let Some(bad) = bad {
-            self.fail(format!("{group}: {bad}"));
         }
     }
 
     /// I1: an acknowledgement or a strong read leaves a node.
-    pub(crate) fn answered(&mut self, group: GroupId, epoch: Epoch, n: usize, received: u64, now: u64) {
-        let story = self.story(group);
+    pub(crate) fn answered(&mut self, context: ContextId, epoch: Epoch, n: usize, received: u64, now: u64) {
+        let story = self.story(context);
         let mut bad = None;
         let first = story.answers.entry(epoch).or_insert((n, now));
         if first.0 != n {
@@ -170,30 +179,32 @@ impl Checker {
             ));
         }
         if let Some(bad) = bad {
-            self.fail(format!("{group}: {bad}"));
+            self.fail(format!("{context}: {bad}"));
         }
     }
 
-    pub(crate) fn acknowledged(&mut self, group: GroupId, op: u64, place: usize) {
-        let story = self.story(group);
+    pub(crate) fn acknowledged(&mut self, context: ContextId, op: u64, place: usize) {
+        let story = self.story(context);
         let other = story.acknowledged.insert(op, place).filter(|p| *p != place);
         if let Some(other) = other
             && !story.forced
         {
-            self.fail(format!("I3: {group}: op {op} was acknowledged at {other} and at {place}"));
+            self.fail(format!("I3: {context}: op {op} was acknowledged at {other} and at {place}"));
         }
     }
 
     /// A strong read shows everything acknowledged before, and nothing that was not committed.
-    pub(crate) fn read(&mut self, group: GroupId, list: &[u64]) {
-        let story = self.story(group);
+    pub(crate) fn read(&mut self, context: ContextId, list: &[u64]) {
+        let story = self.story(context);
         if story.forced {
             return;
         }
         let stale = story.acknowledged.iter().find(|(op, place)| list.get(**place - 1) != Some(*op));
         if let Some((op, place)) = stale {
-            let text =
-                format!("I1: {group}: a strong read of {} entries lacks op {op}, acknowledged at {place}", list.len());
+            let text = format!(
+                "I1: {context}: a strong read of {} entries lacks op {op}, acknowledged at {place}",
+                list.len()
+            );
             self.fail(text);
         }
     }
@@ -214,68 +225,81 @@ impl Checker {
         }
     }
 
-    pub(crate) fn context_finished(&mut self, group: GroupId, context: ContextId) {
-        self.story(group).finished.insert(context);
+    pub(crate) fn context_finished(&mut self, context: ContextId) {
+        self.story(context).finished = true;
     }
 
-    pub(crate) fn context_gone(&mut self, group: GroupId, context: ContextId) {
-        self.story(group).gone.insert(context);
+    pub(crate) fn context_gone(&mut self, context: ContextId) {
+        self.story(context).gone = true;
     }
 
     // ---- what clients see ------------------------------------------------------------------------------------------
 
-    pub(crate) fn client_done(&mut self, group: GroupId, op: u64, place: usize, invoked: u64, now: u64) {
-        let story = self.story(group);
+    pub(crate) fn client_done(&mut self, context: ContextId, op: u64, place: usize, invoked: u64, now: u64) {
+        let story = self.story(context);
         story.served_at = now;
         if story.forced {
             return;
         }
         // What a client had read before it sent this stands before it.
         let seen = story.seen_len.iter().rev().find(|(at, _)| *at < invoked).map_or(0, |(_, len)| *len);
-        let fresh = !story.toy.list[..seen.min(story.toy.list.len())].contains(&op);
+        let fresh = !story.ops[..seen.min(story.ops.len())].contains(&op);
         if fresh && place <= seen {
-            self.fail(format!("I1: {group}: op {op} got place {place}, {seen} had been read before it was sent"));
+            self.fail(format!("I1: {context}: op {op} got place {place}, {seen} had been read before it was sent"));
         }
     }
 
-    pub(crate) fn client_read(&mut self, group: GroupId, len: usize, invoked: u64, now: u64) {
-        let story = self.story(group);
+    pub(crate) fn client_read(&mut self, context: ContextId, len: usize, invoked: u64, now: u64) {
+        let story = self.story(context);
         if story.forced {
             return;
         }
         let seen = story.seen_len.iter().filter(|(at, _)| *at < invoked).map(|(_, len)| *len).max().unwrap_or(0);
         story.seen_len.push((now, len));
         if len < seen {
-            self.fail(format!("I1: {group}: a read shows {len} entries, an earlier one {seen}"));
+            self.fail(format!("I1: {context}: a read shows {len} entries, an earlier one {seen}"));
         }
     }
 
-    pub(crate) fn refused(&mut self, group: GroupId, attempt: u64) {
-        let story = self.story(group);
+    pub(crate) fn refused(&mut self, context: ContextId, attempt: u64) {
+        let story = self.story(context);
         story.refused.insert(attempt);
-        if let Some(rec) = story.log.iter().find(|r| r.attempt == attempt).copied()
-            && !story.forced
-        {
-            self.fail(format!("rule 11: {group}: {rec:?} is committed and its client got 503"));
+        if story.attempts.contains(&attempt) && !story.forced {
+            self.fail(format!("rule 11: {context}: attempt {attempt} is committed and its client got 503"));
         }
     }
 
-    pub(crate) fn client_gone(&mut self, group: GroupId, answer: Reply) {
-        let story = self.story(group);
-        if answer == Reply::Finished && story.gone.is_empty() {
-            self.fail(format!("rule 13: {group}: a deletion was acknowledged that the directory does not know"));
+    pub(crate) fn client_gone(&mut self, context: ContextId, answer: Reply) {
+        if answer == Reply::Finished && !self.story(context).gone {
+            self.fail(format!("rule 13: {context}: a deletion was acknowledged that the directory does not know"));
         }
     }
 }
 
 impl Story {
-    fn lost_in(&self, toy: &Toy, who: &str) -> Option<String> {
+    /// A record was applied for the first time anywhere in its group; `ops` is the context's list after it.
+    fn applied(&mut self, rec: &Rec, ops: &[u64]) -> Option<String> {
+        if self.forced || matches!(rec.wish, Wish::Join(_)) {
+            return None; // what joins is held against what was acknowledged when it is opened and read
+        }
+        let before = ops.len() - usize::from(ops.last() == Some(&rec.op));
+        let twice = ops.len() > before && ops.get(..before).is_some_and(|l| l.contains(&rec.op));
+        self.ops = ops.to_vec();
+        self.attempts.insert(rec.attempt);
+        if twice {
+            return Some(format!("I3: op {} is applied twice", rec.op));
+        }
+        let refused = self.refused.contains(&rec.attempt);
+        refused.then(|| format!("rule 11: op {} attempt {} was answered 503 and appears", rec.op, rec.attempt))
+    }
+
+    fn lost_in(&self, list: &[u64], who: &str) -> Option<String> {
         if self.forced {
             return None;
         }
         self.acknowledged
             .iter()
-            .find(|(op, place)| toy.list.get(**place - 1) != Some(*op))
+            .find(|(op, place)| list.get(**place - 1) != Some(*op))
             .map(|(op, place)| format!("I2: {who} without op {op}, acknowledged at place {place}"))
     }
 }
@@ -313,13 +337,12 @@ impl World {
         if self.driver.groups.len() < self.plan.groups.len() {
             return Some("not all groups were created".into());
         }
-        for group in &self.driver.groups {
-            if self.nodes.iter().any(|n| n.dir.was_deleted(*group)) {
-                continue;
-            }
-            let at = self.checker.groups.get(group).map_or(0, |s| s.served_at);
-            if at < healed + 500 * MS {
-                return Some(format!("{group} acknowledges nothing: {:?}", self.nodes[0].dir.group(*group)));
+        for (context, entry) in self.nodes[0].dir.contexts_after(None) {
+            let at = self.checker.contexts.get(&context).map_or(0, |s| s.served_at);
+            let fresh = !self.driver.contexts.contains(&context);
+            if at < healed + 500 * MS && !fresh {
+                let group = self.nodes[0].dir.group(entry.group);
+                return Some(format!("{context} in {} acknowledges nothing: {group:?}", entry.group));
             }
         }
         None
@@ -370,9 +393,12 @@ impl World {
             let Some(p) = self.nodes[0].dir.group(group) else { continue };
             let n = (p.primary.node.0 - 1) as usize;
             let Some(rep) = self.nodes[n].reps.get(&group) else { continue };
-            let lost = self.checker.groups.get(&group).and_then(|s| s.lost_in(&rep.toy, "the end comes"));
-            if let Some(lost) = lost {
-                self.checker.fail(format!("{group}: {lost}"));
+            for context in p.contexts.clone() {
+                let lost = self.checker.contexts.get(&context);
+                let lost = lost.and_then(|s| s.lost_in(rep.toy.ops(context), "the end comes"));
+                if let Some(lost) = lost {
+                    return self.checker.fail(format!("{group} {context}: {lost}"));
+                }
             }
         }
         self.done = true;

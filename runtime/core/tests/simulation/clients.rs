@@ -8,7 +8,6 @@ use onemec_core::group::{Goal, Input, MoveId, MoveOrder};
 use onemec_wire::{ContextId, Epoch, GroupId, Member, Seq};
 
 use super::front::{Reply, Request};
-use super::toy::Wish;
 use super::world::{Event, MS, Plan, World, say};
 
 const TRIES_MAX: u32 = 8;
@@ -31,8 +30,8 @@ struct Current {
     tries: u32,
     read: bool,
     repeatable: bool,
-    wish: Wish,
-    group: GroupId,
+    finish: bool,
+    context: ContextId,
     invoked: u64,
     at: usize,
     boot: u64,
@@ -43,6 +42,7 @@ pub(crate) struct Driver {
     wanted: Vec<(Nonce, GroupPlan)>,
     by_nonce: BTreeMap<u128, GroupId>,
     pub(crate) groups: Vec<GroupId>,
+    pub(crate) contexts: Vec<ContextId>,
     clients: Vec<Option<Current>>,
     pub(crate) quiet: bool,
     pub(crate) forced: BTreeSet<GroupId>,
@@ -61,6 +61,10 @@ impl Driver {
 
     /// What a command did, as every node applies it.
     pub(crate) fn learned(&mut self, command: &Command, outcome: &CommandOutcome) {
+        if let CommandOutcome::Created { contexts, .. } = outcome {
+            let new: Vec<ContextId> = contexts.iter().copied().filter(|c| !self.contexts.contains(c)).collect();
+            self.contexts.extend(new);
+        }
         if let (Command::CreateGroup { nonce, .. }, CommandOutcome::Created { group, .. }) = (command, outcome) {
             match self.by_nonce.get(&nonce.0) {
                 Some(known) if known != group => {
@@ -83,7 +87,7 @@ fn spec(nonce: u64, i: usize, home: Member) -> ContextSpec {
 }
 
 impl World {
-    fn some_up(&mut self) -> Option<usize> {
+    pub(crate) fn some_up(&mut self) -> Option<usize> {
         let up: Vec<usize> = (0..self.nodes.len()).filter(|n| self.nodes[*n].up).collect();
         if up.is_empty() { None } else { Some(up[self.rng.index(up.len())]) }
     }
@@ -98,11 +102,18 @@ impl World {
         }
         self.after(self.plan.move_every_ms.min(300) * MS, Event::Driver);
         self.create_groups();
+        self.drop_empty();
+        if self.healed.is_none() && self.rng.permille(self.plan.regroup_permille) {
+            self.order_regroup();
+        }
         if self.now >= self.driver.next_move && self.healed.is_none() {
             self.driver.next_move = self.now + self.plan.move_every_ms * MS;
             self.order_move();
             if self.rng.permille(60) {
                 self.add_context();
+            }
+            if self.rng.permille(self.plan.regroup_permille / 4) {
+                self.create_empty();
             }
             if self.rng.permille(150) {
                 self.cancel_move();
@@ -138,8 +149,18 @@ impl World {
     }
 
     fn some_group(&mut self) -> Option<GroupId> {
-        let groups = &self.driver.groups;
+        let n = self.some_up()?;
+        let groups: Vec<GroupId> = self.nodes[n].dir.groups().map(|(g, _)| g).collect();
         if groups.is_empty() { None } else { Some(groups[self.rng.index(groups.len())]) }
+    }
+
+    /// Mostly one that is there.
+    fn some_context(&mut self) -> Option<ContextId> {
+        let n = self.some_up()?;
+        let there: Vec<ContextId> = self.nodes[n].dir.contexts_after(None).map(|(c, _)| c).collect();
+        let known = &self.driver.contexts;
+        let from = if there.is_empty() || self.rng.permille(50) { known } else { &there };
+        if from.is_empty() { None } else { Some(from[self.rng.index(from.len())]) }
     }
 
     fn leader_of(&self, group: GroupId) -> Option<(usize, Epoch)> {
@@ -210,7 +231,8 @@ impl World {
             say!(self, "an operator forces {group} to n{}", best + 1);
             self.count("forced");
             self.driver.forced.insert(group);
-            self.checker.forced(group);
+            let contexts = self.nodes[leader].dir.group(group).map(|p| p.contexts.clone()).unwrap_or_default();
+            self.checker.forced(group, &contexts);
             let primary = self.nodes[best].member;
             self.propose(leader, Command::Force { base, primary });
         }
@@ -223,19 +245,19 @@ impl World {
             if self.driver.quiet {
                 return;
             }
-            let Some(group) = self.some_group() else {
+            let Some(context) = self.some_context() else {
                 return self.after(50 * MS, Event::Client { i });
             };
             let read = self.rng.permille(300);
-            let wish = self.some_wish(group, read);
+            let finish = self.wants_to_finish(context, read);
             let current = Current {
                 op: self.fresh(),
                 attempt: 0,
                 tries: 0,
                 read,
                 repeatable: !read && self.rng.permille(500),
-                wish,
-                group,
+                finish,
+                context,
                 invoked: self.now,
                 at: 0,
                 boot: 0,
@@ -245,17 +267,14 @@ impl World {
         self.try_once(i);
     }
 
-    fn some_wish(&mut self, group: GroupId, read: bool) -> Wish {
+    fn wants_to_finish(&mut self, context: ContextId, read: bool) -> bool {
         if read || self.healed.is_some() || !self.rng.permille(4) {
-            return Wish::Write;
+            return false;
         }
-        let contexts: Vec<ContextId> =
-            self.nodes.iter().find_map(|n| n.dir.group(group)).map(|p| p.contexts.clone()).unwrap_or_default();
+        let place = self.nodes.iter().find_map(|n| n.dir.group(n.dir.context(context)?.group));
         // The last context of a group goes more rarely: then the group goes.
-        if contexts.is_empty() || (contexts.len() == 1 && !self.rng.permille(200)) {
-            return Wish::Write;
-        }
-        Wish::Finish(contexts[self.rng.index(contexts.len())])
+        let last = place.is_none_or(|p| p.contexts.len() == 1);
+        !last || self.rng.permille(200)
     }
 
     fn try_once(&mut self, i: usize) {
@@ -279,8 +298,9 @@ impl World {
             op: c.op,
             read: c.read,
             repeatable: c.repeatable,
-            wish: c.wish,
-            group: c.group,
+            finish: c.finish,
+            context: c.context,
+            group: GroupId::default(),
             origin: at,
             origin_boot: Member::default(),
             deadline: self.now + patience,
@@ -310,17 +330,17 @@ impl World {
         let again = match answer {
             Reply::Done { place } => {
                 self.count("acknowledged");
-                self.checker.client_done(c.group, c.op, place, c.invoked, self.now);
+                self.checker.client_done(c.context, c.op, place, c.invoked, self.now);
                 false
             }
             Reply::Read { len } => {
                 self.count("reads");
-                self.checker.client_read(c.group, len, c.invoked, self.now);
+                self.checker.client_read(c.context, len, c.invoked, self.now);
                 false
             }
             Reply::NotApplied => {
                 self.count("503");
-                self.checker.refused(c.group, attempt);
+                self.checker.refused(c.context, attempt);
                 true
             }
             Reply::Unknown => {
@@ -329,7 +349,7 @@ impl World {
             }
             Reply::Gone | Reply::Finished => {
                 self.count("gone");
-                self.checker.client_gone(c.group, answer);
+                self.checker.client_gone(c.context, answer);
                 false
             }
         };

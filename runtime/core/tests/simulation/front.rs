@@ -1,7 +1,7 @@
 //! The front door: what a node does with a client's request (rules 2, 4, 10 and 11).
 
 use onemec_core::group::{Input, NotNow};
-use onemec_wire::{Epoch, GroupId, Member};
+use onemec_wire::{ContextId, Epoch, GroupId, Member};
 
 use super::net::Packet;
 use super::node::Waiting;
@@ -24,7 +24,9 @@ pub(crate) struct Request {
     pub(crate) op: u64,
     pub(crate) read: bool,
     pub(crate) repeatable: bool,
-    pub(crate) wish: Wish,
+    pub(crate) finish: bool,
+    pub(crate) context: ContextId,
+    /// Where the context is, as the node that it is at knows.
     pub(crate) group: GroupId,
     pub(crate) origin: usize,
     pub(crate) origin_boot: Member,
@@ -95,10 +97,12 @@ impl World {
             return self.reply(n, &request, Reply::NotApplied);
         }
         let node = &self.nodes[n];
-        let Some(placement) = node.dir.group(request.group) else {
-            let gone = node.dir.was_deleted(request.group);
+        let found = node.dir.context(request.context).and_then(|c| Some((c.group, node.dir.group(c.group)?)));
+        let Some((group, placement)) = found else {
+            let gone = request.context.index() <= node.dir.index();
             return if gone { self.reply(n, &request, Reply::Gone) } else { self.wait_or_refuse(n, request) };
         };
+        request.group = group;
         let (epoch, primary) = (placement.epoch, placement.primary);
         let leads = node.reps.get(&request.group).and_then(|r| r.machine.leads());
         match leads {
@@ -148,23 +152,29 @@ impl World {
         self.wake(n, request.group, &Input::Tick);
         let now = self.now;
         let Some(rep) = self.nodes[n].reps.get_mut(&request.group) else { return };
+        let here = rep.machine.placement().is_some_and(|p| p.contexts.contains(&request.context));
+        if !here {
+            return self.wait_or_refuse(n, request);
+        }
         if request.read {
             let Some(epoch) = rep.gate.filter(|_| rep.machine.is_open()) else {
                 return self.park(n, request);
             };
-            let len = rep.toy.list.len();
-            self.checker.answered(request.group, epoch, n, request.received, now);
-            self.checker.read(request.group, &rep.toy.list);
+            let ops = rep.toy.ops(request.context);
+            let len = ops.len();
+            self.checker.answered(request.context, epoch, n, request.received, now);
+            self.checker.read(request.context, ops);
             return self.reply(n, &request, Reply::Read { len });
         }
         match rep.machine.next_place() {
             Ok(at) => {
                 let rec = Rec {
                     at,
+                    context: request.context,
                     op: request.op,
                     attempt: request.attempt,
                     repeatable: request.repeatable,
-                    wish: request.wish,
+                    wish: if request.finish { Wish::Finish } else { Wish::Write },
                 };
                 rep.mem.records.push(rec);
                 rep.unsynced = true;
@@ -210,8 +220,12 @@ impl World {
 
     /// Everything that waits here gets an answer that is true; parked operations go to the new primary, in order.
     pub(crate) fn stop_serving(&mut self, n: usize, group: GroupId, forward_to: Option<Member>) {
+        let me = self.nodes[n].member;
         let Some(rep) = self.nodes[n].reps.get_mut(&group) else { return };
         rep.gate = None;
+        if forward_to == Some(me) {
+            return; // a regroup: the reign goes on under another epoch, and what is parked is served here
+        }
         let waiting = std::mem::take(&mut rep.waiting);
         let finishing = std::mem::take(&mut rep.finishing);
         let parked = if onemec_core::group::planted(onemec_core::group::Flaw::ParkedRunsTwice) {

@@ -1,6 +1,7 @@
 //! What the executor does around a replica: carry out its outputs in order, keep its store, run its machine.
 
-use onemec_core::group::{GroupBody, GroupMessage, Input, Output, Position};
+use onemec_core::directory::Base;
+use onemec_core::group::{GroupBody, GroupMessage, Input, MoveId, Output, Position};
 use onemec_wire::{Epoch, GroupId, Member, Seq};
 
 use super::front::Reply;
@@ -17,6 +18,9 @@ const OUTPUTS_MAX: usize = 200;
 struct Later {
     unpark: bool,
     finished: Vec<onemec_wire::ContextId>,
+    sealed: Vec<(MoveId, Base)>,
+    /// Regroups that failed: the other group is told.
+    failed: Vec<MoveId>,
 }
 
 impl World {
@@ -44,6 +48,12 @@ impl World {
         if later.unpark {
             self.unpark(n, group);
         }
+        for (id, base) in later.sealed {
+            self.sealed(n, group, id, base);
+        }
+        for id in later.failed {
+            self.regroup_failed(n, id);
+        }
     }
 
     fn carry_out(&mut self, n: usize, group: GroupId, output: Output, attached: &[Rec], later: &mut Later) {
@@ -52,7 +62,7 @@ impl World {
             Output::SendRecords { to, message, from, upto } => {
                 let Some(rep) = self.nodes[n].reps.get(&group) else { return };
                 let records: Vec<Rec> =
-                    rep.mem.records.iter().filter(|r| r.at.seq >= from && r.at.seq <= upto).copied().collect();
+                    rep.mem.records.iter().filter(|r| r.at.seq >= from && r.at.seq <= upto).cloned().collect();
                 assert_eq!(records.len() as u64, upto.0 + 1 - from.0, "the store holds what the machine sends");
                 self.checker.in_flight(records.len(), self.plan.timing.window_max);
                 self.send_group(n, to, message, records);
@@ -68,7 +78,7 @@ impl World {
             }
             Output::Store { from, sync: _ } => {
                 let Some(rep) = self.nodes[n].reps.get_mut(&group) else { return };
-                rep.mem.records.extend(attached.iter().filter(|r| r.at.seq >= from));
+                rep.mem.records.extend(attached.iter().filter(|r| r.at.seq >= from).cloned());
                 rep.unsynced = true;
                 self.want_sync(n, group);
             }
@@ -87,10 +97,14 @@ impl World {
                 if let Some(rep) = self.nodes[n].reps.get_mut(&group) {
                     rep.moves.remove(&id);
                 }
+                if result.is_err() {
+                    later.failed.push(id);
+                }
             }
             Output::MoveFrozen { .. } => self.count("moves frozen"),
             Output::ContextGone(context) => self.context_gone(n, group, context),
-            Output::Sealed { .. } | Output::ContextLeft(_) => {}
+            Output::Sealed { id, base, .. } => later.sealed.push((id, base)),
+            Output::ContextLeft(_) => self.count("contexts regrouped"),
             Output::Forget => {
                 say!(self, "n{} forgets {group}", n + 1);
                 self.count("copies forgotten");
@@ -130,15 +144,16 @@ impl World {
         let mut answers: Vec<(Waiting, usize)> = Vec::new();
         while rep.toy.applied < upto {
             let seq = rep.toy.applied.next();
-            let Some(rec) = rep.mem.get(seq).copied() else {
+            let Some(rec) = rep.mem.get(seq).cloned() else {
                 self.checker.fail(format!("n{} {group}: committed {seq} is not in the store", n + 1));
                 return;
             };
             self.checker.committed(n, group, &rec);
             let applied = rep.toy.apply(&rec);
-            if let Wish::Finish(context) = rec.wish {
-                later.finished.push(context);
-                self.checker.context_finished(group, context);
+            let joined = matches!(&rec.wish, Wish::Join(state) if state.finished);
+            if rec.wish == Wish::Finish || joined {
+                later.finished.push(rec.context);
+                self.checker.context_finished(rec.context);
             }
             if let Some(w) = rep.waiting.remove(&seq) {
                 answers.push((w, applied.place));
@@ -146,18 +161,18 @@ impl World {
         }
         let leads = rep.machine.leads();
         for (w, place) in answers {
-            if let Wish::Finish(context) = w.request.wish {
+            if w.request.finish {
                 // Rule 13: acknowledged when the directory has removed the context.
                 if let Some(rep) = self.nodes[n].reps.get_mut(&group) {
-                    rep.finishing.push((context, w.request));
+                    rep.finishing.push((w.request.context, w.request));
                 }
                 continue;
             }
             // Rule 2: an acknowledgement leaves only under the lease, and under the epoch that gave the place.
             let lease = lease || onemec_core::group::planted(onemec_core::group::Flaw::NoLeaseCheck);
             let reply = if lease && leads == Some(w.epoch) {
-                self.checker.answered(group, w.epoch, n, w.request.received, self.now);
-                self.checker.acknowledged(group, w.request.op, place);
+                self.checker.answered(w.request.context, w.epoch, n, w.request.received, self.now);
+                self.checker.acknowledged(w.request.context, w.request.op, place);
                 Reply::Done { place }
             } else {
                 Reply::Unknown
@@ -167,7 +182,7 @@ impl World {
     }
 
     fn context_gone(&mut self, n: usize, group: GroupId, context: onemec_wire::ContextId) {
-        self.checker.context_gone(group, context);
+        self.checker.context_gone(context);
         let Some(rep) = self.nodes[n].reps.get_mut(&group) else { return };
         let (gone, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut rep.finishing).into_iter().partition(|f| f.0 == context);
@@ -184,7 +199,8 @@ impl World {
         let Some(rep) = self.nodes[n].reps.get_mut(&group) else { return };
         rep.gate = open.then_some(epoch);
         if open && lease {
-            self.checker.opened(n, group, epoch, &rep.toy);
+            let contexts = rep.machine.placement().map(|p| p.contexts.clone()).unwrap_or_default();
+            self.checker.opened(n, group, epoch, &rep.toy, &contexts);
         }
     }
 
@@ -195,7 +211,7 @@ impl World {
             let Some(rep) = self.nodes[n].reps.get_mut(&group) else { return };
             rep.unsynced = true;
             // Rule 13: a primary that finds a final record proposes again.
-            later.finished.extend(rep.toy.finished.iter().copied());
+            later.finished.extend(rep.toy.finished());
             self.want_sync(n, group);
         } else {
             self.stop_serving(n, group, forward_to);
@@ -244,7 +260,7 @@ impl World {
         rep.mem = Snapshot {
             base: Position { epoch, seq },
             toy: rep.toy.clone(),
-            records: rep.mem.records.iter().filter(|r| r.at.seq > seq).copied().collect(),
+            records: rep.mem.records.iter().filter(|r| r.at.seq > seq).cloned().collect(),
         };
         rep.unsynced = true;
         self.count("snapshots");

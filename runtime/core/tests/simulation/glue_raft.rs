@@ -195,7 +195,10 @@ impl World {
                 if p.epoch > Epoch(1) && p.sealed.is_none() {
                     say!(self, "n{} is in the set of {group} without a copy", n + 1);
                 }
-                self.new_rep(n, group);
+                match p.sealed.filter(|_| p.epoch == Epoch(1) && p.primary == me && p.contexts.is_empty()) {
+                    Some(begin) => self.begin_empty(n, group, begin),
+                    None => self.new_rep(n, group),
+                }
             }
             _ => {}
         }

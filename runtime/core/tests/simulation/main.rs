@@ -14,6 +14,7 @@ mod glue_raft;
 mod net;
 mod node;
 mod raft;
+mod regroup;
 mod rest;
 mod rng;
 mod toy;

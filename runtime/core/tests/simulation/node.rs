@@ -10,6 +10,7 @@ use onemec_wire::{Epoch, GroupId, Incarnation, Member, NodeId, Seq};
 
 use super::front::{Open, Request};
 use super::raft::Raft;
+use super::regroup::Regroup;
 use super::rng::Rng;
 use super::toy::{Rec, Toy};
 use super::world::{Event, LEASE, MS, World, say};
@@ -105,6 +106,8 @@ pub(crate) struct Node {
     pub(crate) reps: BTreeMap<GroupId, Rep>,
     pub(crate) open: BTreeMap<u64, Open>,
     pub(crate) node_up_at: u64,
+    /// Regroups under way: what joins what.
+    pub(crate) regroups: BTreeMap<MoveId, Regroup>,
 }
 
 impl Node {
@@ -135,6 +138,7 @@ impl Node {
             reps: BTreeMap::new(),
             open: BTreeMap::new(),
             node_up_at: 0,
+            regroups: BTreeMap::new(),
         }
     }
 
@@ -187,6 +191,7 @@ impl World {
         node.asked.clear();
         node.reps.clear();
         node.open.clear();
+        node.regroups.clear();
         node.node_up_at = 0;
         let in_memory = kept.is_some();
         let logs: Vec<(GroupId, Snapshot, Epoch)> = node
@@ -351,6 +356,7 @@ pub(crate) fn base_of(command: &Command) -> Option<onemec_core::directory::Base>
         | Command::SetSynced { base, .. }
         | Command::Transfer { base, .. }
         | Command::Abort { base }
+        | Command::Regroup { into: base, .. }
         | Command::Force { base, .. } => Some(*base),
         _ => None,
     }

@@ -53,6 +53,8 @@ planted! {
     an_addition_that_does_not_count => AddEarly,
     a_sync_that_is_not_awaited => IgnoreSynced,
     commands_for_another_state => IgnoreBase,
+    a_regroup_before_all_hold_it => RegroupUnheld,
+    a_sealed_group_that_thaws => ThawSealed,
     a_parked_operation_twice => ParkedRunsTwice,
     a_nonce_twice => NonceReplayed,
 }

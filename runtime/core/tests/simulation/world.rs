@@ -192,6 +192,7 @@ pub(crate) struct Plan {
     pub(crate) delay_us_max: u64,
     pub(crate) fault_every_ms: u64,
     pub(crate) move_every_ms: u64,
+    pub(crate) regroup_permille: u64,
     pub(crate) storm_ms: u64,
     pub(crate) clients: usize,
     pub(crate) timing: GroupTiming,
@@ -202,15 +203,19 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn from_seed(rng: &mut Rng) -> Self {
         let nodes = rng.between(3, 5) as usize;
+        let regroup_permille = if rng.permille(600) { rng.between(100, 900) } else { 0 };
+        // Only groups of one durability regroup.
+        let alike = regroup_permille > 0 && rng.permille(800);
+        let first = rng.below(5);
         let groups = (0..rng.between(2, 4))
             .map(|_| GroupPlan {
-                durability: match rng.below(5) {
+                durability: match if alike { first } else { rng.below(5) } {
                     0 => Durability::Memory,
                     1 | 2 => Durability::Replicated,
                     _ => Durability::Disk,
                 },
                 wanted: rng.between(2, 3) as u8,
-                contexts: rng.between(1, 2) as usize,
+                contexts: rng.between(1, 3) as usize,
                 named: rng.permille(600),
             })
             .collect();
@@ -231,6 +236,7 @@ impl Plan {
             delay_us_max: [300, 2_000, 20_000, 60_000][rng.index(4)],
             fault_every_ms: rng.between(100, 1_200),
             move_every_ms: rng.between(60, 700),
+            regroup_permille,
             storm_ms: rng.between(2_000, 6_000),
             clients: rng.between(2, 4) as usize,
             timing,
