@@ -24,6 +24,7 @@ use super::propose::Proposal;
 use super::read::ReadRequest;
 use super::types::{Metrics, OnlyIn, Peer, Raft, RaftId};
 use super::{members, propose, read, view};
+use crate::meter::{Counted, Histogram};
 
 pub(crate) type ServerMetrics = openraft::metrics::RaftServerMetrics<u64, Peer>;
 
@@ -46,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) out_of_touch: Arc<AtomicBool>,
     /// Rule 14: one change of membership at a time.
     pub(crate) changing: Mutex<()>,
+    /// From a proposal to its application here.
+    pub(crate) commits: Histogram,
 }
 
 impl Inner {
@@ -188,6 +191,11 @@ impl DirectoryHandle {
             Ok(m) => m.running_state.as_ref().err().map(ToString::to_string).unwrap_or_default(),
             Err(_) => "stopped".into(),
         }
+    }
+
+    /// How long proposals of this node took until they were applied here.
+    pub fn commits(&self) -> Counted {
+        self.inner.commits.counted()
     }
 
     /// The members of the Raft group as this node knows them.

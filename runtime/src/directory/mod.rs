@@ -105,6 +105,7 @@ impl DirectoryService {
             log,
             options,
             changing: tokio::sync::Mutex::new(()),
+            commits: crate::meter::Histogram::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(propose::run(inner.clone(), proposed));

@@ -96,12 +96,14 @@ pub(crate) async fn until(
     commands: Vec<Command>,
     expires: Instant,
 ) -> Result<Vec<CommandOutcome>, ProposeError> {
+    let began = Instant::now();
     loop {
         let mut leader = inner.leader_watch();
         match once(inner, commands.clone(), false, expires).await {
             Ok(proposed) => {
                 // Read your writes: whoever looks here next finds what was decided. The outcome stands in any case.
                 let _ = timeout_at(expires, inner.applied(proposed.index)).await;
+                inner.commits.note(began.elapsed());
                 return Ok(proposed.outcomes);
             }
             Err(ProposeError::NotProposed(reason)) if reason.is_passing() && Instant::now() + PAUSE < expires => {

@@ -7,6 +7,8 @@ use onemec_core::group::Position;
 use onemec_wire::codec::{Decode, Encode};
 use onemec_wire::{ContextId, Epoch, GroupId, Member, NodeId, Seq};
 
+use crate::trace::TraceContext;
+
 /// How often a call may be forwarded (rule 11).
 pub const HOPS_MAX: u8 = 3;
 
@@ -103,6 +105,8 @@ pub enum MoveBody {
         reason: String,
         /// Catching up may take so long.
         catch_up_ms: u32,
+        /// The span of the order.
+        trace: TraceContext,
     },
     /// To a replica: which segments of the group have you? Those need not be sent.
     Manifest {
@@ -121,6 +125,8 @@ pub enum MoveBody {
         reason: String,
         /// Keep room for it; `false`: only a question.
         reserve: bool,
+        /// The asker's span.
+        trace: TraceContext,
     },
     /// To the target: this became of the move. If it succeeded, the answer comes when the target serves; then it is told a
     /// second time, with how long that took.
@@ -208,6 +214,8 @@ pub struct MoveRecord {
     pub text: String,
     /// How long its states took.
     pub times: MoveTimes,
+    /// Its span at the source.
+    pub trace: TraceContext,
 }
 
 /// What a node has of a group.

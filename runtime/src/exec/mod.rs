@@ -46,9 +46,11 @@ pub use self::passive::{MemoryFigures, MemoryOptions};
 use crate::audit::Audit;
 use crate::directory::DirectoryHandle;
 use crate::lease::LeaseHandle;
+use crate::meter::Counted;
 use crate::store::node::Store;
 use crate::supervise::Tree;
 use crate::transport::Transport;
+use crate::transport::{PeerStats, TransportStats};
 
 /// Bounds of a node's executor.
 #[derive(Debug, Clone, Copy)]
@@ -227,6 +229,25 @@ struct Inner {
     moves: moves::Moves,
 }
 
+/// See [`Runtime::figures`].
+#[derive(Debug, Clone)]
+pub struct Figures {
+    /// Bytes of the log's files on disk, at full length.
+    pub log_bytes: u64,
+    /// Bytes of sealed history and checkpoints of all groups.
+    pub history_bytes: u64,
+    /// How long syncs of the log took.
+    pub syncs: Counted,
+    /// Bytes of operations under way (I8).
+    pub request_bytes: usize,
+    /// Beyond these operations are refused.
+    pub request_bytes_max: usize,
+    /// Connections to the other nodes.
+    pub peers: Vec<PeerStats>,
+    /// The whole transport.
+    pub transport: TransportStats,
+}
+
 impl Runtime {
     /// Makes the executor. It already answers look-ups; groups run from [`Self::begin`] on.
     pub async fn new(parts: Parts, options: ExecOptions) -> Result<Self, String> {
@@ -312,6 +333,22 @@ impl Runtime {
         };
         let up = directory.nodes().filter(|(id, n)| n.up && permitted(*id));
         Live::new(up.map(|(_, n)| (n.member, n.store)))
+    }
+
+    /// What this node has stored and how full it is, for metrics.
+    pub fn figures(&self) -> Figures {
+        let parts = &self.inner.parts;
+        let history_bytes = parts.store.groups().into_iter().filter_map(|g| Some(parts.store.group(g)?.bytes())).sum();
+        let free = self.inner.permits.available_permits();
+        Figures {
+            log_bytes: parts.store.usage().bytes,
+            history_bytes,
+            syncs: parts.store.syncs(),
+            request_bytes: self.inner.options.permit_bytes.saturating_sub(free),
+            request_bytes_max: self.inner.options.permit_bytes,
+            peers: parts.transport.peers(),
+            transport: parts.transport.stats(),
+        }
     }
 
     /// Tells every group anew who counts for it, after a policy on where data may be has changed.

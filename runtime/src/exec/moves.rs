@@ -14,6 +14,7 @@ use super::body::{GroupView, MoveBody, MoveRecord, MoveReply, MoveTimes};
 use super::group::GroupMsg;
 use super::net::lane_of;
 use super::{Incoming, Runtime};
+use crate::trace::TraceContext;
 use crate::transport::{Lane, Message};
 
 /// The target's answer to "would you take it?".
@@ -82,16 +83,21 @@ impl Runtime {
         if p.primary.node == target {
             return Err(MoveFailure::AlreadyThere.into());
         }
+        // The trace begins with the order, wherever that is given.
+        let trace = TraceContext::begin();
+        let span = tracing::info_span!("order", trace_self = %trace, %group, to = %target, reason);
         if p.primary.node == self.inner.parts.member.node {
-            return self.move_from_here(group, target, reason, catch_up).await;
+            return self.move_from_here(group, target, reason, catch_up, trace).instrument(span).await;
         }
         let body = MoveBody::Order {
             group,
             target,
             reason: reason.into(),
             catch_up_ms: u32::try_from(catch_up.as_millis()).unwrap_or(u32::MAX),
+            trace,
         };
-        match self.ask_move(p.primary.node, group, &body, catch_up + SWITCH_MAX + ADMIT_MAX).await? {
+        let ordered = self.ask_move(p.primary.node, group, &body, catch_up + SWITCH_MAX + ADMIT_MAX);
+        match ordered.instrument(span).await? {
             MoveReply::Moved(record) => Ok(record),
             MoveReply::Refused { code, reason } => Err(MoveError { code, reason }),
             _ => Err(MoveError::new("protocol", "an answer that makes no sense")),
@@ -120,15 +126,16 @@ impl Runtime {
     pub(super) async fn serve_move(&self, body: MoveBody) -> MoveReply {
         let refused = |e: MoveError| MoveReply::Refused { code: e.code, reason: e.reason };
         match body {
-            MoveBody::Order { group, target, reason, catch_up_ms } => {
+            MoveBody::Order { group, target, reason, catch_up_ms, trace } => {
                 let catch_up = Duration::from_millis(u64::from(catch_up_ms));
-                match self.move_from_here(group, target, &reason, catch_up).await {
+                match self.move_from_here(group, target, &reason, catch_up, trace).await {
                     Ok(record) => MoveReply::Moved(record),
                     Err(e) => refused(e),
                 }
             }
             MoveBody::Manifest { group } => MoveReply::Manifest(self.manifest(group)),
-            MoveBody::Admit { group, contexts, history_bytes, reason, reserve } => {
+            MoveBody::Admit { group, contexts, history_bytes, reason, reserve, trace } => {
+                let _span = tracing::info_span!("admit", trace_parent = %trace, %group, reason).entered();
                 let Some(actors) = self.actors() else {
                     return refused(MoveError::new("starting", "the node is starting"));
                 };
@@ -140,11 +147,10 @@ impl Runtime {
             }
             MoveBody::Ended(record) => {
                 if record.result == MOVED {
-                    self.serving(record.group).await;
+                    let span = tracing::info_span!("serve", trace_parent = %record.trace, group = %record.group);
+                    self.serving(record.group).instrument(span).await;
                 }
-                if let Some(actors) = self.actors() {
-                    actors.hosting.ended(&record);
-                }
+                self.settle(&record);
                 MoveReply::Noted
             }
             MoveBody::Reach { index } => {
@@ -196,7 +202,8 @@ impl Runtime {
     pub async fn would_take(&self, group: GroupId, node: NodeId, reason: &str) -> Result<(), MoveError> {
         let contexts = self.contexts_of(group).ok_or_else(|| MoveError::new("no-group", "no such group"))?;
         let history_bytes = self.history_bytes(group);
-        let body = MoveBody::Admit { group, contexts, history_bytes, reason: reason.into(), reserve: false };
+        let (reason, trace) = (reason.into(), TraceContext::begin());
+        let body = MoveBody::Admit { group, contexts, history_bytes, reason, reserve: false, trace };
         self.ask_admission(node, group, &body).await
     }
 
@@ -255,6 +262,7 @@ impl Runtime {
         target: NodeId,
         reason: &str,
         catch_up: Duration,
+        parent: TraceContext,
     ) -> Result<MoveRecord, MoveError> {
         let contexts = self.contexts_of(group).ok_or_else(|| MoveError::new("no-group", "no such group"))?;
         let member = {
@@ -279,17 +287,19 @@ impl Runtime {
             result: MOVED.into(),
             text: String::new(),
             times: MoveTimes::default(),
+            trace: parent.child(),
         };
-        let span = tracing::info_span!("move", %group, from = %record.source.node, to = %target, reason, result = tracing::field::Empty);
+        let span = tracing::info_span!(
+            "move", trace_self = %record.trace, trace_parent = %parent, %group, from = %record.source.node, to = %target,
+            reason, result = tracing::field::Empty
+        );
         let moved = self.run_move(&mut record, contexts, member, catch_up).instrument(span.clone()).await;
         if let Err(e) = &moved {
             (record.result, record.text) = (e.code.clone(), e.reason.clone());
         }
         record.epoch = self.inner.parts.directory.read().group(group).map_or(record.epoch, |p| p.epoch);
         span.record("result", record.result.as_str());
-        if let Some(actors) = self.actors() {
-            actors.hosting.ended(&record);
-        }
+        self.settle(&record);
         moved.map(|()| record)
     }
 
@@ -303,8 +313,10 @@ impl Runtime {
         let group = record.group;
         let began = self.inner.parts.clock.mono();
         let (history_bytes, reason) = (self.history_bytes(group), record.reason.clone());
-        let body = MoveBody::Admit { group, contexts, history_bytes, reason, reserve: true };
-        self.ask_admission(target.node, group, &body).instrument(tracing::info_span!("admission")).await?;
+        let trace = record.trace.child();
+        let body = MoveBody::Admit { group, contexts, history_bytes, reason, reserve: true, trace };
+        let span = tracing::info_span!("admission", trace_self = %trace);
+        self.ask_admission(target.node, group, &body).instrument(span).await?;
         let admitted_us = self.since_us(began);
         let (reply, end) = oneshot::channel();
         let until = self.inner.parts.clock.mono() + catch_up;
@@ -333,6 +345,16 @@ impl Runtime {
             tokio::spawn(async move { runtime.ask_move(target.node, group, &ended, ADMIT_MAX).await });
         }
         switched.map(drop)
+    }
+
+    /// Both ends note what became of a move; steering follows the directory by itself.
+    fn settle(&self, record: &MoveRecord) {
+        let _span =
+            tracing::info_span!("settle", trace_parent = %record.trace, group = %record.group, result = record.result)
+                .entered();
+        if let Some(actors) = self.actors() {
+            actors.hosting.ended(record);
+        }
     }
 
     fn since_us(&self, from: onemec_core::time::Mono) -> u64 {

@@ -299,6 +299,11 @@ impl Store {
         self.shared.wal.usage()
     }
 
+    /// How long syncs of the log took.
+    pub fn syncs(&self) -> crate::meter::Counted {
+        self.shared.wal.syncs()
+    }
+
     /// Commits what is queued and gives the folder back: the node serves nothing any more.
     pub fn close(&self) -> Result<(), StoreError> {
         self.stop();

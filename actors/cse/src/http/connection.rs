@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -37,7 +38,18 @@ pub(super) async fn run(
         }
         Some(acceptor) => {
             let handshake = Duration::from_millis(limits.handshake_ms_max);
-            let Ok(Ok(stream)) = tokio::time::timeout(handshake, acceptor.accept(stream)).await else { return };
+            let stream = match tokio::time::timeout(handshake, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                failed => {
+                    let why = failed.map_or_else(
+                        |_| "it took too long".into(),
+                        |r| r.err().map_or_else(String::new, |e| e.to_string()),
+                    );
+                    shared.options.figures.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+                    tracing::info!(%peer, "a client's TLS handshake failed: {why}");
+                    return;
+                }
+            };
             let (_, session) = stream.get_ref();
             let http2 = session.alpn_protocol() == Some(b"h2");
             let proof = session

@@ -66,6 +66,7 @@ pub(super) async fn answer(
             http
         }
     };
+    shared.options.figures.answered(answer.status());
     Ok(answer.map(Full::new))
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -111,6 +112,7 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>, mut stopped: watch::Re
         };
         let permit = Arc::clone(&connections).try_acquire_owned();
         let Some((permit, place)) = permit.ok().zip(Place::take(&shared, peer.ip())) else {
+            shared.options.figures.connections_refused.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(turn_away(stream));
             continue;
         };
@@ -144,12 +146,14 @@ impl Place {
             return None;
         }
         *count += 1;
+        shared.options.figures.connections_open.fetch_add(1, Ordering::Relaxed);
         Some(Self { shared: Arc::clone(shared), address })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.shared.options.figures.connections_open.fetch_sub(1, Ordering::Relaxed);
         let mut counts = self.shared.by_address.lock();
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;

@@ -3,10 +3,12 @@
 mod connection;
 mod credential;
 mod exchange;
+mod figures;
 mod listener;
 mod options;
 mod preface;
 
+pub use figures::HttpFigures;
 pub use listener::{Listener, Running};
 pub use options::{HttpLimits, ListenerOptions};
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::figures::HttpFigures;
 use crate::front::AuthMode;
 
 /// Limits of one listener.
@@ -62,4 +63,6 @@ pub struct ListenerOptions {
     pub bearer_tokens: Arc<HashMap<String, String>>,
     /// Limits.
     pub limits: HttpLimits,
+    /// Where it counts.
+    pub figures: Arc<HttpFigures>,
 }

@@ -80,7 +80,7 @@ impl Directory {
                 self.facts.entry(name.clone()).or_insert_with(|| value.clone());
             }
             Command::SetFact { name, value } => match value {
-                Some(value) => drop(self.facts.insert(name.clone(), value.clone())),
+                Some(value) => drop(self.facts.insert(name.clone(), value.clone().into())),
                 None => drop(self.facts.remove(name)),
             },
         }

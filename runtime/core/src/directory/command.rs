@@ -6,6 +6,7 @@ use bincode::{Decode, Encode};
 use onemec_wire::{ContextId, Epoch, GroupId, Member, NodeId, Seq, Version};
 use serde::{Deserialize, Serialize};
 
+use super::secret::Secret;
 use crate::context::{ContextKind, Key};
 
 /// One Raft entry: what several proposers wanted at the same moment.
@@ -207,14 +208,15 @@ pub enum Command {
         /// The boot that takes over.
         primary: Member,
     },
-    /// Sets a named fact unless it has a value: of several proposers one wins.
+    /// Sets a named fact unless it has a value: of several proposers one wins. Keys become facts in this way: they are
+    /// never printed.
     AddFact {
         /// Its name.
         name: String,
         /// Its value.
-        value: String,
+        value: Secret,
     },
-    /// Sets (or with `None` removes) a named fact: federation groups (row O03), roles (row O04), voters, policies.
+    /// Sets (or with `None` removes) a named fact that is no secret: federation groups (row O03), roles (row O04), voters, policies.
     SetFact {
         /// Its name, for example `federation/city-north`.
         name: String,

@@ -9,6 +9,7 @@ pub mod bundles;
 mod command;
 mod keys;
 mod nodes;
+mod secret;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,7 @@ pub use self::command::{
     Base, Command, CommandOutcome, ContextSpec, Durability, Entry, Nonce, Refusal, StoreId, Synced,
 };
 use crate::context::{ContextKind, Key, Place};
+pub use secret::Secret;
 
 /// How many creations are remembered against double execution.
 pub const NONCES_MAX: usize = 65_536;
@@ -116,7 +118,7 @@ pub struct Directory {
     /// Contexts by home and kind: what `contexts` says, for look-ups that must not walk all of them.
     homes: BTreeMap<(NodeId, ContextKind), BTreeSet<ContextId>>,
     keys: BTreeMap<Key, KeyEntry>,
-    facts: BTreeMap<String, String>,
+    facts: BTreeMap<String, Secret>,
     nonces: BTreeMap<Nonce, (u64, GroupId, Vec<ContextId>)>,
 }
 
@@ -206,14 +208,14 @@ impl Directory {
     }
     /// A named fact.
     pub fn fact(&self, name: &str) -> Option<&str> {
-        self.facts.get(name).map(String::as_str)
+        self.facts.get(name).map(Secret::expose)
     }
     /// All facts whose name begins with `prefix`.
     pub fn facts<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.facts
             .range(prefix.to_owned()..)
             .take_while(move |(name, _)| name.starts_with(prefix))
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .map(|(name, value)| (name.as_str(), value.expose()))
     }
 
     /// Whether an id that is not here was here once (rule 13): made in this generation by an entry that was applied.

@@ -12,6 +12,7 @@ use zerocopy::IntoBytes;
 
 use super::format::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameHeader, KIND_MARK, frame_bytes};
 use super::{AppendOptions, Done, Fatal, Frame, Lsn, SubmitError, Usage};
+use crate::meter::Histogram;
 use crate::store::disk::{Disk, DiskError, DiskFile, DiskOp};
 
 /// How long a full disk is left alone before the next try.
@@ -113,6 +114,8 @@ pub(super) struct Core {
     synced: AtomicU64,
     /// The writer holds something lazy.
     is_lazy: AtomicBool,
+    /// How long syncs of batches took.
+    pub(super) syncs: Histogram,
 }
 
 impl Core {
@@ -147,6 +150,7 @@ impl Core {
             wake: Condvar::new(),
             synced: AtomicU64::new(next_lsn - 1),
             is_lazy: AtomicBool::new(false),
+            syncs: Histogram::default(),
         }
     }
 
@@ -344,7 +348,9 @@ impl Core {
 
     /// Syncs everything that was written, and tells who waits.
     fn sync(&self, writer: &mut Writer) -> Result<(), DiskError> {
+        let began = Instant::now();
         writer.file.sync()?;
+        self.syncs.note(began.elapsed());
         writer.marked = false;
         writer.lazy_bytes = 0;
         self.is_lazy.store(false, Ordering::Release);

@@ -33,6 +33,7 @@ use parking_lot::Mutex;
 pub use self::committer::Step;
 use self::committer::{Core, How};
 use super::disk::{Disk, DiskError};
+use crate::meter::Counted;
 
 /// Number of a frame: rises by one over all files of a log. The first is 1.
 pub type Lsn = u64;
@@ -252,6 +253,11 @@ impl Append {
     /// Use of the disk.
     pub fn usage(&self) -> Usage {
         self.core.usage()
+    }
+
+    /// How long syncs took.
+    pub fn syncs(&self) -> Counted {
+        self.core.syncs.counted()
     }
 
     /// Frames below `before` are no longer needed, and whatever replaces them is synced: gives back the files that hold

@@ -306,6 +306,11 @@ impl Wal {
         self.append.usage()
     }
 
+    /// How long syncs took.
+    pub fn syncs(&self) -> crate::meter::Counted {
+        self.append.syncs()
+    }
+
     /// Commits what is queued and ends the thread.
     pub fn close(&self) {
         self.append.close();
