@@ -20,7 +20,7 @@ export RUSTC_BOOTSTRAP=1
 command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz --locked" >&2; exit 2; }
 
 ran=0
-for crate in protocol/wire protocol/onem2m runtime; do
+for crate in protocol/wire protocol/onem2m runtime actors/node; do
     for source in "$crate"/fuzz/fuzz_targets/*.rs; do
         target=$(basename "$source" .rs)
         [[ $target == *"$word"* ]] || continue

@@ -11,14 +11,15 @@ use onemec_device::{Connector, Endpoint};
 use onemec_node::admin::AdminClient;
 use onemec_node::admin::types::{Ae, Directory, MoveOrder, MoveReason, MoveResult, Placement};
 use onemec_node::node::AUDIT_FILE;
-use onemec_node::topology::{self, PortBase, Topology, with_ports};
+use onemec_node::steering::dns::client::StubResolver;
+use onemec_node::topology::{self, PortBase, ServiceAddress, Topology, UnmodifiedSteering, with_ports};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::client::{Ask, Client};
 use crate::disk::SmallDisk;
-use crate::net::{Net, PORTS_INSIDE};
+use crate::net::{Family, Net, PORTS_INSIDE};
 use crate::wait::until;
 
 /// Lines of each log that are shown when a test fails.
@@ -37,8 +38,9 @@ pub struct Cluster {
     dir: Option<TempDir>,
     children: BTreeMap<String, Child>,
     kills: u64,
-    net: Option<Net>,
+    net: Option<Arc<Net>>,
     disk: Option<SmallDisk>,
+    log_level: Option<&'static str>,
     /// Zero of all times of the history.
     pub origin: Instant,
     _turn: OwnedMutexGuard<()>,
@@ -77,6 +79,11 @@ impl Cluster {
         Self::start_with(|_| {}).await
     }
 
+    /// Nodes that log at this level (`RUST_LOG`).
+    pub async fn start_logging(level: &'static str, change: impl Fn(&mut Topology)) -> Self {
+        Self::start_with_log(include_str!("../../cluster-configs/local-3.toml"), None, Some(level), change).await
+    }
+
     /// The same with a topology that `change` has changed.
     pub async fn start_with(change: impl Fn(&mut Topology)) -> Self {
         Self::start_sample(include_str!("../../cluster-configs/local-3.toml"), None, change).await
@@ -100,6 +107,27 @@ impl Cluster {
     /// The same with a changed topology; without namespaces: on loopback.
     pub async fn start_in_with(net: Option<Net>, change: impl Fn(&mut Topology)) -> Self {
         Self::start_sample(include_str!("../../cluster-configs/local-3.toml"), net, change).await
+    }
+
+    /// One cloud node and two edge hosts on addresses of their own, found through their DNS servers.
+    pub async fn start_dns(change: impl Fn(&mut Topology)) -> Self {
+        Self::start_sample(include_str!("../../cluster-configs/local-dns-3.toml"), None, change).await
+    }
+
+    /// One cloud node and two edge hosts in namespaces, each with an address for clients that the others take over.
+    pub async fn start_takeover(net: Net, family: Family) -> Self {
+        let addresses: BTreeMap<String, std::net::IpAddr> =
+            net.names().iter().map(|n| (n.clone(), net.service_address(n, family))).collect();
+        let change = move |topology: &mut Topology| {
+            topology.steering.unmodified = UnmodifiedSteering::AddressTakeover;
+            for node in &mut topology.node {
+                let (ip, bits) = (addresses[&node.name], family.bits());
+                node.http_listen.set_ip(family.any());
+                node.service_address =
+                    Some(ServiceAddress { interface: "eth0".into(), address: format!("{ip}/{bits}") });
+            }
+        };
+        Self::start_sample(include_str!("../../cluster-configs/local-3.toml"), Some(net), change).await
     }
 
     /// One cloud node and two edge hosts, one of which has a disk of so many MiB. `None` where that is not possible.
@@ -134,6 +162,15 @@ impl Cluster {
     }
 
     async fn start_sample(sample: &str, net: Option<Net>, change: impl Fn(&mut Topology)) -> Self {
+        Self::start_with_log(sample, net, None, change).await
+    }
+
+    async fn start_with_log(
+        sample: &str,
+        net: Option<Net>,
+        log: Option<&'static str>,
+        change: impl Fn(&mut Topology),
+    ) -> Self {
         let turn = turn().lock_owned().await;
         let mut sample = topology::parse(sample).unwrap();
         sample.observability.audit = true;
@@ -152,8 +189,9 @@ impl Cluster {
             dir: None,
             children: BTreeMap::new(),
             kills: 0,
-            net,
+            net: net.map(Arc::new),
             disk: None,
+            log_level: log,
             origin: Instant::now(),
             _turn: turn,
         };
@@ -244,6 +282,11 @@ impl Cluster {
         String::from_utf8_lossy(&answer.body).into_owned()
     }
 
+    /// The data folder of a node.
+    pub fn data_dir(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
     /// The audit log of a node.
     pub fn audit_file(&self, name: &str) -> PathBuf {
         self.path().join(name).join(AUDIT_FILE)
@@ -264,6 +307,9 @@ impl Cluster {
             Some(net) => net.command(name, program()),
             None => Command::new(program()),
         };
+        if let Some(level) = self.log_level {
+            command.env("RUST_LOG", level);
+        }
         let child = command
             .env("ONEMEC_HALT_FILE", self.halt_file(name))
             .arg("node")
@@ -396,12 +442,20 @@ impl Cluster {
         self.net.as_ref().expect("a cluster in network namespaces")
     }
 
-    /// How clients connect: with trust in the cluster's authority where doors speak TLS.
+    /// The same, for a thread that looks on.
+    pub fn shared_net(&self) -> Arc<Net> {
+        self.net.clone().expect("a cluster in network namespaces")
+    }
+
+    /// How clients connect: with trust in the cluster's authority where doors speak TLS, by our DNS where there is one.
     pub fn connector(&self) -> Connector {
         let secure = self.topology.node.iter().any(|n| n.security.tls);
         let ca = || std::fs::read(self.ca_dir().join("ca.pem")).unwrap();
         let tls = secure.then(|| onemec_device::tls::client_config(&ca(), None).unwrap());
-        Connector { tls, ..Connector::default() }
+        // As the system's resolver would, were our servers known to it.
+        let servers = self.topology.dns_servers();
+        let resolver = (!servers.is_empty()).then(|| Arc::new(StubResolver::new(servers)) as Arc<_>);
+        Connector { tls, resolver, ..Connector::default() }
     }
 
     /// Folder of the cluster's certificate authority.

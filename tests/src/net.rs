@@ -3,7 +3,7 @@
 //!
 //! Needs root and `ip` (iproute2). Everything is removed when the value is dropped.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +12,32 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub const PORTS_INSIDE: u16 = 20_000;
 /// Nobody has this address: what is sent to it is lost on the bridge.
 const NOBODY: &str = "02:00:00:00:00:99";
+
+/// Service addresses stand this far behind the nodes' own.
+const SERVICE: u8 = 100;
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// All addresses of a machine.
+    pub fn any(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+    /// Bits of an address.
+    pub fn bits(self) -> u8 {
+        if self == Self::V4 { 32 } else { 128 }
+    }
+}
 
 /// Namespaces on a bridge.
 pub struct Net {
@@ -47,6 +73,7 @@ impl Net {
         let bridge = self.bridge();
         ip(&format!("link add {bridge} type bridge"))?;
         ip(&format!("addr add {}/24 dev {bridge}", self.ip(250)))?;
+        ip(&format!("addr add {}/64 dev {bridge} nodad", self.ip6(250)))?;
         ip(&format!("link set {bridge} up"))?;
         for (i, name) in self.names.iter().enumerate() {
             let (ns, outside) = (self.namespace(name), self.link(i));
@@ -54,6 +81,7 @@ impl Net {
             ip(&format!("link add {outside} type veth peer name eth0 netns {ns}"))?;
             ip(&format!("link set {outside} master {bridge} up"))?;
             ip(&format!("-n {ns} addr add {}/24 dev eth0", self.address(name)))?;
+            ip(&format!("-n {ns} addr add {}/64 dev eth0 nodad", self.ip6(u8::try_from(i + 1).unwrap_or(0))))?;
             ip(&format!("-n {ns} link set eth0 up"))?;
             ip(&format!("-n {ns} link set lo up"))?;
         }
@@ -79,6 +107,32 @@ impl Net {
     pub fn address(&self, name: &str) -> IpAddr {
         let place = self.names.iter().position(|n| n == name).expect("a node of this network");
         self.ip(u8::try_from(place + 1).unwrap())
+    }
+
+    fn ip6(&self, host: u8) -> Ipv6Addr {
+        let [high, low] = [(self.id >> 16) as u16, self.id as u16];
+        Ipv6Addr::new(0xfd00, high, low, 0, 0, 0, 0, host.into())
+    }
+
+    /// The nodes.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// A node's address for clients, beside its own.
+    pub fn service_address(&self, name: &str, family: Family) -> IpAddr {
+        let place = self.names.iter().position(|n| n == name).expect("a node of this network");
+        let host = SERVICE + u8::try_from(place + 1).unwrap();
+        if family == Family::V4 { self.ip(host) } else { self.ip6(host).into() }
+    }
+
+    /// Which addresses a node's kernel has at this moment.
+    pub fn addresses_now(&self, name: &str) -> Vec<IpAddr> {
+        let listed =
+            Command::new("ip").args(["-n", &self.namespace(name), "-o", "addr", "show", "dev", "eth0"]).output();
+        let text = listed.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        let address = |line: &str| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok();
+        text.lines().filter_map(address).collect()
     }
 
     /// A program in a node's namespace.

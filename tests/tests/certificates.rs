@@ -113,7 +113,9 @@ async fn wrong_client_certificates_are_refused_at_the_https_door() {
         assert!(error.to_ascii_lowercase().contains("certificate") || error.contains("alert"), "{what}: {error}");
         until(&format!("edge1's log says why a certificate that is {what} was refused"), async || {
             let log = cluster.logged("edge1");
-            log.lines().any(|l| l.contains("TLS handshake failed") && l.to_lowercase().contains(&why.to_lowercase())).then_some(())
+            log.lines()
+                .any(|l| l.contains("TLS handshake failed") && l.to_lowercase().contains(&why.to_lowercase()))
+                .then_some(())
         })
         .await;
     }

@@ -6,6 +6,7 @@
 //! - [`demo`]: the main job: real measurements, moves, kills, history check, report
 //! - [`cmd`]: the commands; [`cli`]: their arguments; [`table`]: what they print
 //! - [`node`], [`member`]: one member of a cluster
+//! - [`telemetry`]: traces for an OpenTelemetry collector
 //! - [`steering`]: how clients without the device library reach the node that serves them
 
 pub mod admin;
@@ -16,5 +17,6 @@ pub mod member;
 pub mod node;
 pub mod steering;
 pub mod table;
+pub mod telemetry;
 pub mod topology;
 pub mod up;

@@ -1,5 +1,6 @@
 //! One member of a cluster: `onemec node`.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cli::NodeArgs;
@@ -80,7 +81,11 @@ pub fn prepare(args: &NodeArgs) -> Result<Member, NodeError> {
         names: topology.names(),
     })?;
     let data_dir = data_dir(&node, &args.dir);
-    std::fs::create_dir_all(&data_dir)
+    // The directory's log and snapshot hold keys: nobody else's business.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&data_dir)
         .map_err(|source| NodeError::System { what: format!("data folder {}", data_dir.display()), source })?;
     let ca_dir = topology.cluster.ca_dir.clone().unwrap_or_else(|| args.dir.join("ca"));
     Ok(Member { topology, node, data_dir, ca_dir })

@@ -90,7 +90,7 @@ pub trait AdminBackend: Send + Sync + 'static {
     /// The capability file.
     fn capabilities(&self) -> impl Future<Output = Answer<CapabilityFile>> + Send;
     /// Prometheus text.
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> impl Future<Output = String> + Send;
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -251,5 +251,5 @@ async fn audit<B: AdminBackend>(State(b): State<Arc<B>>, Query(p): Query<Page>) 
 }
 
 async fn metrics<B: AdminBackend>(State(b): State<Arc<B>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], b.metrics()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], b.metrics().await).into_response()
 }

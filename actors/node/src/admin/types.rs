@@ -213,6 +213,9 @@ pub struct Ae {
     /// Instances held in its containers.
     #[serde(default)]
     pub instances: u64,
+    /// Its name in our DNS; `None` without a zone, or if the AE-ID is too long for a name.
+    #[serde(default)]
+    pub dns_name: Option<String>,
 }
 
 /// `POST /admin/v1/moves`: answered with a [`MoveResult`] once it has ended (or 504 after `deadline_ms`).
@@ -306,6 +309,9 @@ pub struct Handover {
     pub bytes: u64,
     /// How the context went over (`replication`, `reference`, `re-creation`, `re-registration`).
     pub mode: String,
+    /// Id of its trace, as a collector shows it; empty for takeovers.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trace_id: String,
 }
 
 /// A page of [`Handover`].

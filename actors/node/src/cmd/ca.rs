@@ -60,14 +60,16 @@ pub(super) fn issue(context: &Context, dir: &Path, file: &Path, name: &str, out:
     };
     let authority = existing(dir, &topology.cluster.domain)?;
     let out = out.unwrap_or_else(|| dir.join(name));
-    let (pem, key) = ca::issue(&authority, node, &out).map_err(failed)?;
+    let pairs = ca::issue(&authority, &topology, node, &out).map_err(failed)?;
     let trust = out.join("ca.pem");
     onemec_runtime::pki::write_public(&trust, authority.certificate_pem()).map_err(failed)?;
-    let json = serde_json::json!({ "node": name, "certificate": pem, "key": key, "ca": trust });
+    let files: Vec<_> = pairs.iter().map(|p| serde_json::json!({ "certificate": p.pem, "key": p.key })).collect();
+    let json = serde_json::json!({ "node": name, "issued": files, "ca": trust });
     context.print(&json, |_| {
         format!(
-            "certificate of {name} issued: copy {} to the node's ca_dir\n  a running node takes renewed files by itself\n",
-            out.display()
+            "certificates of {name} issued: copy what is in {} to the node's ca_dir\n{}  a running node takes renewed files by itself\n",
+            out.display(),
+            pairs.iter().map(|p| format!("  {}\n", p.pem.display())).collect::<String>()
         )
     })
 }

@@ -45,6 +45,7 @@ pub(super) async fn show(context: &Context, ae: &str) -> Done {
         line("instances", a.instances.to_string());
         line("moves with", a.bundle.join(", "));
         line("former homes", a.aliases.join(", "));
+        line("DNS name", a.dns_name.clone().unwrap_or_default());
         line("residency", a.residency.clone().unwrap_or_default());
         out
     })

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use onemec_cse::Cse;
+use onemec_cse::http::HttpFigures;
 use onemec_mobility::candidates::Location;
 use onemec_mobility::residency::Residency;
 use onemec_mobility::strategy::MoveRequest;
@@ -18,11 +19,12 @@ use onemec_runtime::supervise::Tree;
 use onemec_wire::{ContextId, NodeId};
 use parking_lot::{Mutex, RwLock};
 
+use super::ca::Certificates;
 use super::journal::Journal;
 use super::mover::Mover;
 use super::network::Network;
 use super::residency::{self, Rules};
-use super::{drains, views};
+use super::{drains, metrics, views};
 use crate::admin::server::{AdminBackend, AdminError, Answer};
 use crate::admin::types::{
     Ae, AePage, Alarm, AuditPage, Candidates, CapabilityFile, Directory, Drain, DrainOrder, Handover, HandoverPage,
@@ -47,6 +49,7 @@ pub(super) struct Live {
     pub(super) gossip: MembershipHandle,
     pub(super) audit: Option<Arc<Audit>>,
     pub(super) cse: Cse,
+    pub(super) doors: Arc<HttpFigures>,
     pub(super) mover: Mover,
     pub(super) network: Arc<Network>,
     pub(super) rules: Arc<Rules>,
@@ -63,6 +66,7 @@ pub(super) struct Backend {
     pub(super) tree: Arc<Tree>,
     /// Why boots were ended by a part that could not go on, and when: the last ones.
     escalations: Mutex<VecDeque<(u64, String)>>,
+    pub(super) certificates: RwLock<Option<Arc<Certificates>>>,
     waiting_for: Mutex<String>,
     next: AtomicU64,
     results: Mutex<BTreeMap<u64, MoveResult>>,
@@ -78,6 +82,7 @@ impl Backend {
             journal,
             tree,
             escalations: Mutex::default(),
+            certificates: RwLock::new(None),
             waiting_for: Mutex::new("the start".into()),
             next: AtomicU64::new(1),
             results: Mutex::default(),
@@ -110,13 +115,22 @@ impl Backend {
         *self.waiting_for.lock() = what.to_owned();
     }
 
-    pub(super) fn attach(&self, host: &Host, cse: Cse, mover: Mover, network: Arc<Network>, rules: Arc<Rules>) {
+    pub(super) fn attach(
+        &self,
+        host: &Host,
+        cse: Cse,
+        mover: Mover,
+        network: Arc<Network>,
+        rules: Arc<Rules>,
+        doors: Arc<HttpFigures>,
+    ) {
         let live = Live {
             runtime: host.runtime.clone(),
             lease: host.lease.clone(),
             gossip: host.membership(),
             audit: host.audit.clone(),
             cse,
+            doors,
             mover,
             network,
             rules,
@@ -360,7 +374,8 @@ impl AdminBackend for Backend {
         Ok(views::capabilities(&*self.live()?))
     }
 
-    fn metrics(&self) -> String {
-        self.live.read().clone().map_or_else(String::new, |live| views::metrics(self, &live))
+    async fn metrics(&self) -> String {
+        let live = self.live.read().clone();
+        metrics::render(self, live.as_deref()).await
     }
 }

@@ -41,7 +41,7 @@ impl HandoverTokens {
             let mut fresh = [0; KEY_BYTES];
             if SystemRandom::new().fill(&mut fresh).is_ok() {
                 let value: String = fresh.iter().map(|b| format!("{b:02x}")).collect();
-                let command = Command::AddFact { name: KEY_FACT.into(), value };
+                let command = Command::AddFact { name: KEY_FACT.into(), value: value.into() };
                 if let Err(e) = runtime.directory().propose_within(command, FACT_MAX).await {
                     tracing::debug!("token key: {e}");
                 }

@@ -174,6 +174,8 @@ impl Journal {
             result: MOVED.into(),
             text: String::new(),
             times: onemec_runtime::exec::body::MoveTimes { activate_us: us, ..Default::default() },
+            // A takeover has no order and no second end: it is a trace of its own, with nothing in it.
+            trace: onemec_runtime::trace::TraceContext::default(),
         };
         let handover = Handover { key: format!("{group}/{epoch}"), ..self.handover_of(runtime, &record) };
         let mut state = self.state.lock();
@@ -213,6 +215,7 @@ impl Journal {
             parked: u64::from(r.times.parked),
             bytes: r.times.bytes,
             mode: "replication".into(),
+            trace_id: if r.trace.trace == 0 { String::new() } else { r.trace.trace_id() },
             ..Handover::default()
         }
     }

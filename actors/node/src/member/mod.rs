@@ -6,6 +6,7 @@ mod drains;
 mod glue;
 mod hosting;
 mod journal;
+mod metrics;
 mod mover;
 mod network;
 mod residency;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use onemec_core::context::ContextKind;
 use onemec_core::group::GroupTiming;
 use onemec_core::lease::LeaseTiming;
-use onemec_cse::http::{HttpLimits, Listener, ListenerOptions};
+use onemec_cse::http::{HttpFigures, HttpLimits, Listener, ListenerOptions};
 use onemec_cse::notify::{SendOptions, SendPolicy, Sender};
 use onemec_cse::{AuthMode, Cse, CseIndex, CseOptions, CseParts, NotifyHandler, PeerCse, TreeFactory};
 use onemec_onem2m::CseIdentity;
@@ -37,7 +38,8 @@ use tokio::task::JoinSet;
 use crate::admin;
 use crate::node::{AUDIT_FILE, Member, NodeError};
 use crate::steering::dns::{self, DnsOptions, DnsServer, Zone};
-use crate::steering::takeover::{SERVICE_ADDRESS, Takeover};
+use crate::steering::takeover::{OpenDoor, SERVICE_ADDRESS, Takeover};
+use crate::telemetry;
 use crate::topology::{Auth, Durability, Node, Role, Topology};
 use backend::Backend;
 use journal::Journal;
@@ -68,6 +70,10 @@ const ESCALATIONS_WITHIN: Duration = Duration::from_secs(600);
 
 /// Runs the node, boot after boot, until it is told to stop.
 pub async fn run(member: Member) -> Result<(), NodeError> {
+    if let Some(collector) = &member.topology.observability.otlp_endpoint {
+        let collector = collector.parse().map_err(failed)?;
+        telemetry::of_process().export_to(collector, member.node.name.clone());
+    }
     // The admin API answers from the first moment on, and over all boots: who waits can see what for.
     let names = member.topology.node.iter().map(|n| (NodeId(n.id), n.name.clone())).collect();
     let tree = Arc::new(Tree::default());
@@ -125,10 +131,12 @@ async fn serve(
     backend: &Arc<Backend>,
 ) -> Result<Ended, NodeError> {
     backend.waits_for("certificates");
-    let pki = ca::node_pki(topology, node, ca_dir).map_err(failed)?;
+    let certificates = Arc::new(ca::of_node(topology, node, ca_dir).map_err(failed)?);
+    let pki = certificates.pki.clone();
+    *backend.certificates.write() = Some(certificates.clone());
     let cluster = ca::cluster_of(topology, ca_dir).map_err(failed)?;
     backend.waits_for("the cluster: most of the voters must be up");
-    let http_tls = http_tls(node, &pki, ca_dir, topology)?;
+    let http_tls = http_tls(topology, node, &certificates)?;
     let host = Host::start(host_options(topology, node, data_dir, pki, cluster)?).await.map_err(failed)?;
     let runtime = host.runtime.clone();
     let tree = runtime.tree().clone();
@@ -195,7 +203,8 @@ async fn serve(
         host.abandon().await;
         return Ok(Ended::Reborn);
     }
-    backend.attach(&host, cse.clone(), mover.clone(), network.clone(), rules.clone());
+    let doors = Arc::new(HttpFigures::default());
+    backend.attach(&host, cse.clone(), mover.clone(), network.clone(), rules.clone(), doors.clone());
     backend.waits_for("its CSEBase");
     let begun = tokio::select! {
         begun = tokio::time::timeout(BASE_MAX, begin_cse(topology, node, &cse, &mut tasks, &tree)) => {
@@ -209,7 +218,8 @@ async fn serve(
         host.abandon().await;
         return Ok(Ended::Reborn);
     }
-    let listener = Listener::bind(listener_options(topology, node, http_tls))
+    let door = listener_options(topology, node, http_tls, doors);
+    let listener = Listener::bind(door.clone())
         .await
         .map_err(|source| NodeError::System { what: format!("http_listen {}", node.http_listen), source })?;
     let running = listener.serve(cse.clone()).map_err(failed)?;
@@ -237,8 +247,9 @@ async fn serve(
     let takeover = match &node.service_address {
         None => None,
         Some(service) => {
-            let lease = host.lease.clone();
-            let takeover = Takeover::begin(&service.interface, NodeId(node.id), host.directory(), lease);
+            let open = service_doors(door, &cse);
+            let (me, lease) = (runtime.member(), host.lease.clone());
+            let takeover = Takeover::begin(&service.interface, me, host.directory(), lease, open);
             let takeover = takeover.await.map_err(failed)?;
             let (run, tree) = (tokio::spawn(takeover.run(tree.clone(), takeover_stops)), tree.clone());
             Some(tokio::spawn(async move {
@@ -502,7 +513,12 @@ fn peer_cse(topology: &Topology, node: &Node) -> PeerCse {
     }
 }
 
-fn listener_options(topology: &Topology, node: &Node, tls: Option<Arc<rustls::ServerConfig>>) -> ListenerOptions {
+fn listener_options(
+    topology: &Topology,
+    node: &Node,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    figures: Arc<HttpFigures>,
+) -> ListenerOptions {
     let bound = |n: u64| usize::try_from(n).unwrap_or(usize::MAX >> 4);
     let tokens: HashMap<String, String> =
         node.security.tokens.iter().map(|(ae, token)| (token.clone(), ae.clone())).collect();
@@ -515,6 +531,7 @@ fn listener_options(topology: &Topology, node: &Node, tls: Option<Arc<rustls::Se
             Auth::Required => AuthMode::Required,
         },
         bearer_tokens: Arc::new(tokens),
+        figures,
         limits: HttpLimits {
             connections_max: topology.limits.connections_max as usize,
             connections_per_address_max: topology.limits.connections_max as usize,
@@ -525,26 +542,35 @@ fn listener_options(topology: &Topology, node: &Node, tls: Option<Arc<rustls::Se
     }
 }
 
-fn http_tls(
-    node: &Node,
-    pki: &Pki,
-    ca_dir: &std::path::Path,
-    topology: &Topology,
-) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {
-    if !node.security.tls {
-        return Ok(None);
+/// Doors at the service addresses that this node holds, unless its own one serves every address.
+fn service_doors(options: ListenerOptions, cse: &Cse) -> Option<OpenDoor> {
+    if options.address.is_none_or(|a| a.ip().is_unspecified()) {
+        return None;
     }
-    let server = ca::http_credentials(topology, node, ca_dir).map_err(failed)?;
+    let cse = cse.clone();
+    Some(Box::new(move |ip| {
+        let (mut options, cse) = (options.clone(), cse.clone());
+        options.address = options.address.map(|a| SocketAddr::new(ip, a.port()));
+        Box::pin(async move { Listener::bind(options).await?.serve(cse) })
+    }))
+}
+
+fn http_tls(
+    topology: &Topology,
+    node: &Node,
+    certificates: &ca::Certificates,
+) -> Result<Option<Arc<rustls::ServerConfig>>, NodeError> {
+    let Some(door) = &certificates.door else { return Ok(None) };
     let clients = match node.security.auth {
         Auth::None => ClientAuth::Off,
         // A bearer token will do as well: the door itself asks for one of the two.
         Auth::Optional | Auth::Required => ClientAuth::Optional(Want::Client),
     };
-    let door = match &node.security.client_ca {
-        None => pki.clone(),
-        Some(file) => pki.trusting(ca::trust_in(&topology.cluster.domain, file).map_err(failed)?),
+    let pki = match &node.security.client_ca {
+        None => certificates.pki.clone(),
+        Some(file) => certificates.pki.trusting(ca::trust_in(&topology.cluster.domain, file).map_err(failed)?),
     };
-    let mut config = door.tls_server(server, clients).map_err(failed)?;
+    let mut config = pki.tls_server(door.clone(), clients).map_err(failed)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(Arc::new(config)))
 }

@@ -18,6 +18,7 @@ use crate::admin::types::{
     Ae, AePage, Alarm, Candidate, Candidates, CapabilityFile, Directory, Excluded, GroupMemory, Member, Placement,
     Status, Supervised,
 };
+use crate::steering::dns;
 
 const NAME_KEY: &str = "rn:";
 const FACT_MAX: Duration = Duration::from_secs(3);
@@ -135,6 +136,7 @@ pub(super) fn ae(backend: &Backend, live: &Live, context: ContextId) -> Ae {
         aliases: former.into_iter().map(|n| backend.name_of(n)).collect(),
         bundle: bundle.collect(),
         residency: live.rules.text_of(&directory, &stem(entry)),
+        dns_name: backend.topology.steering.dns_zone.as_deref().and_then(|z| dns::name_of_ae(&stem(entry), z)),
         ..Ae::default()
     }
 }
@@ -305,45 +307,4 @@ pub(super) fn capabilities(live: &Live) -> CapabilityFile {
             "handover": onemec_mobility::strategy::MoveReason::ALL.map(onemec_mobility::strategy::MoveReason::as_str),
         }),
     }
-}
-
-/// Prometheus text.
-pub(super) fn metrics(backend: &Backend, live: &Live) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::new();
-    let node = &backend.node.name;
-    let mut gauge = |name: &str, help: &str, value: f64| {
-        let _never = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{node=\"{node}\"}} {value}");
-    };
-    let (groups, contexts, applied) = {
-        let d = live.runtime.directory().read();
-        let me = live.runtime.member().node;
-        let led = d.groups().filter(|(_, p)| p.primary.node == me).count();
-        (led, d.contexts_after(None).count(), d.index())
-    };
-    gauge("onemec_lease_valid", "1 while this node holds its lease", f64::from(u8::from(live.lease.is_valid())));
-    gauge("onemec_groups_led", "Groups whose primary is this node", groups as f64);
-    let memory = live.runtime.memory();
-    gauge("onemec_groups_active", "Groups in memory", memory.active as f64);
-    gauge("onemec_groups_passive", "Groups that have left memory until they are asked for", memory.passive as f64);
-    gauge("onemec_resources_bytes", "Resources and open logs in memory, roughly", memory.bytes as f64);
-    gauge("onemec_group_activations", "Groups that came back into memory since the start", memory.activations as f64);
-    gauge("onemec_group_passivations", "Groups that left memory since the start", memory.passivations as f64);
-    gauge("onemec_contexts", "Contexts in the directory", contexts as f64);
-    gauge("onemec_directory_applied", "Highest directory entry applied here", applied as f64);
-    if let Some(fill) = live.cse.buffer_fill() {
-        gauge("onemec_buffer_waiting", "Operations that wait in the local buffer", fill.waiting as f64);
-        gauge("onemec_buffer_bytes", "Bytes that wait in the local buffer", fill.bytes as f64);
-        gauge("onemec_buffer_bytes_max", "Limit of the local buffer in bytes", fill.bytes_max as f64);
-        let mut counter = |name: &str, help: &str, value: u64| {
-            let head = format!("# HELP {name} {help}\n# TYPE {name} counter");
-            let _never = writeln!(out, "{head}\n{name}{{node=\"{node}\"}} {value}");
-        };
-        counter("onemec_buffer_accepted_total", "Operations taken into the local buffer", fill.accepted);
-        counter("onemec_buffer_overflowed_total", "Operations for which it had no room", fill.overflowed);
-        counter("onemec_buffer_appended_total", "Operations that their contexts have got from it", fill.appended);
-        counter("onemec_buffer_refused_total", "Operations that their contexts refused", fill.refused);
-    }
-    out.push_str(&backend.journal.render(live.runtime.clock().wall_ms()));
-    out
 }

@@ -68,6 +68,7 @@ impl Checker<'_> {
 
     fn values(&mut self, t: &Topology) {
         let checks = [
+            ("cluster", "certificate_s", t.cluster.certificate_s, 10, 10 * 365 * 24 * 3600),
             ("timing", "lease_ms", t.timing.lease_ms, 50, 10_000),
             ("timing", "freeze_ms_max", t.timing.freeze_ms_max, 5, 1000),
             ("timing", "move_ms_max", t.timing.move_ms_max, 100, 3_600_000),
@@ -114,10 +115,11 @@ impl Checker<'_> {
         self.takeover(t);
         self.mobility(t);
         if let Some(url) = &t.observability.otlp_endpoint
-            && url.parse::<Endpoint>().is_err()
+            && !url.parse::<Endpoint>().is_ok_and(|e| !e.tls)
         {
             let line = self.lines.section("observability", "otlp_endpoint");
-            self.at(line, format!("`{url}` is no URL"), "write http://HOST:PORT of an OTLP collector");
+            let fix = "write http://HOST:PORT of a collector that takes OTLP over HTTP (usually port 4318)";
+            self.at(line, format!("`{url}` is no plain HTTP URL"), fix);
         }
     }
 
@@ -176,10 +178,15 @@ impl Checker<'_> {
                     format!("`{}` is no interface", s.interface),
                     "write the name of the network interface, for example eth0",
                 ),
-                Some(_) if !n.http_listen.ip().is_unspecified() || Some(n.http_listen.port()) != first_port => (
+                Some(_) if Some(n.http_listen.port()) != first_port => (
                     line("http_listen"),
-                    format!("{} would not serve the addresses of other nodes", n.http_listen),
-                    "listen on 0.0.0.0 (or [::]) and on the same port at all nodes",
+                    format!("clients of other nodes come to other ports than that of {}", n.http_listen),
+                    "an address moves with its port: use the same port at all nodes",
+                ),
+                Some(s) if s.ip() == Some(n.http_listen.ip()) => (
+                    line("http_listen"),
+                    format!("{} belongs to the node and cannot move", n.http_listen.ip()),
+                    "listen on another address of the node or on 0.0.0.0; a door is opened at each address that is held",
                 ),
                 _ => continue,
             };
@@ -401,16 +408,16 @@ mod tests {
             ),
             ("http_listen = \"127.0.0.1:8082\"", "http_listen = \"0.0.0.0:8082\"", "cannot be told"),
             ("unmodified = \"second-address\"", "unmodified = \"dns\"", "needs a server"),
-            ("dns_ttl_s = 1", "dns_ttl_s = 301", "dns_ttl_s"),
+            ("dns_ttl_s = 0", "dns_ttl_s = 301", "dns_ttl_s"),
             ("unmodified = \"second-address\"", "unmodified = \"address-takeover\"", "no service address"),
             (
                 "federation_groups = [\"berlin\"]",
                 "service_address = { interface = \"eth0\", address = \"192.0.2.1/32\" }",
                 "nobody would take over",
             ),
-            ("dns_ttl_s = 1", "dns_listen = \"127.0.0.1:53\"", "without a zone"),
-            ("dns_ttl_s = 1", "dns_listen = \"127.0.0.1:53\"\ndns_zone = \"-.example\"", "is no zone"),
-            ("dns_ttl_s = 1", "dns_zone = \"iot.example\"", "no address for its DNS"),
+            ("dns_ttl_s = 0", "dns_listen = \"127.0.0.1:53\"", "without a zone"),
+            ("dns_ttl_s = 0", "dns_listen = \"127.0.0.1:53\"\ndns_zone = \"-.example\"", "is no zone"),
+            ("dns_ttl_s = 0", "dns_zone = \"iot.example\"", "no address for its DNS"),
             ("lat = 52.5163", "lat = 152.5163", "no such place"),
             ("auth = \"none\"", "auth = \"required\"", "nobody could prove"),
         ];

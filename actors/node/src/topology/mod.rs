@@ -64,6 +64,9 @@ pub struct Cluster {
     /// Raised by an operator who restores a backup: nodes of another generation are refused.
     #[serde(default = "one")]
     pub generation: u64,
+    /// Validity of the certificates that are issued, seconds; those that issue themselves renew after two thirds.
+    #[serde(default = "week")]
+    pub certificate_s: u64,
     /// Folder of the cluster's certificate authority; absent: made in the run folder (local topologies).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_dir: Option<PathBuf>,
@@ -223,7 +226,7 @@ pub struct Steering {
 
 impl Default for Steering {
     fn default() -> Self {
-        Self { unmodified: UnmodifiedSteering::default(), dns_listen: None, dns_zone: None, dns_ttl_s: 1 }
+        Self { unmodified: UnmodifiedSteering::default(), dns_listen: None, dns_zone: None, dns_ttl_s: 0 }
     }
 }
 
@@ -298,7 +301,7 @@ pub struct ResidencyRule {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Observability {
-    /// OTLP collector for traces, for example `http://127.0.0.1:4317`.
+    /// OTLP collector for traces, OTLP over HTTP, for example `http://127.0.0.1:4318`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
     /// Keep each node's audit log (`audit.jsonl`) for the history checker.
@@ -471,6 +474,10 @@ pub struct Node {
     /// Second addresses of its unmodified clients (mode `second-address`); absent: the other nodes in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub second_addresses: Vec<String>,
+}
+
+const fn week() -> u64 {
+    7 * 24 * 3600
 }
 
 const fn one() -> u64 {

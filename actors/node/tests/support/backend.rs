@@ -133,7 +133,7 @@ impl AdminBackend for Backend {
     async fn capabilities(&self) -> Answer<CapabilityFile> {
         Ok(CapabilityFile { version: "fake".into(), ..CapabilityFile::default() })
     }
-    fn metrics(&self) -> String {
+    async fn metrics(&self) -> String {
         "onemec_up 1\n".into()
     }
 }

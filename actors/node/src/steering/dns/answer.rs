@@ -16,14 +16,14 @@ const UDP_BYTES: u16 = 512;
 /// The most that is sent in one datagram whatever they say: what passes every network in one piece, octets.
 const UDP_BYTES_MAX: u16 = 1232;
 /// Length of a message's header, octets.
-const HEADER_BYTES: usize = 12;
+pub(super) const HEADER_BYTES: usize = 12;
 /// Times of the start of authority that secondary servers would use, seconds; there are none.
 const SOA_REFRESH_S: i32 = 60;
 const SOA_EXPIRE_S: i32 = 3600;
 
 /// By which way a question came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
+pub enum Transport {
     /// A datagram. Not `full`: no more than an empty answer may go there now.
     Udp {
         /// See [`super::limit`].
@@ -78,7 +78,7 @@ impl Zone {
 }
 
 /// The answer to `question`; `None` if it deserves none. `serves`: this node has a lease, so that its directory is fresh.
-pub(super) fn answer(
+pub fn answer(
     question: &[u8],
     zone: &Zone,
     directory: &Directory,

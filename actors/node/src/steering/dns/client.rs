@@ -31,7 +31,7 @@ impl StubResolver {
         Self { servers, known: Mutex::default() }
     }
 
-    /// IPv4 addresses of a name.
+    /// Addresses of a name: IPv4, or IPv6 where it has no others.
     ///
     /// # Errors
     /// `NotFound`: the name has none. `TimedOut`: no server gave an answer.
@@ -41,11 +41,15 @@ impl StubResolver {
         {
             return Ok(known.clone());
         }
-        let answer = self.ask(name, RecordType::A).await?;
+        let mut answer = self.ask(name, RecordType::A).await?;
+        if answer.answers.is_empty() && answer.metadata.response_code == ResponseCode::NoError {
+            answer = self.ask(name, RecordType::AAAA).await?;
+        }
         let records = answer.answers.iter();
         let found: Vec<(u32, IpAddr)> = records
             .filter_map(|r| match r.data {
                 RData::A(a) => Some((r.ttl, IpAddr::V4(a.0))),
+                RData::AAAA(a) => Some((r.ttl, IpAddr::V6(a.0))),
                 _ => None,
             })
             .collect();
@@ -53,6 +57,10 @@ impl StubResolver {
             return Err(Error::new(ErrorKind::NotFound, format!("{name}: {}", answer.metadata.response_code)));
         };
         let addresses: Vec<IpAddr> = found.into_iter().map(|(_, a)| a).collect();
+        if ttl == 0 {
+            // For this connection only (RFC 1035 3.2.1).
+            return Ok(addresses);
+        }
         let mut known = self.known.lock();
         if known.len() >= NAMES_MAX {
             known.clear();

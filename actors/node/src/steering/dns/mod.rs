@@ -7,7 +7,8 @@
 //! | `edge1.iot.example` | the node; while it is dead, the nodes that are up (any node forwards) |
 //! | `LABEL.ae.iot.example` | the node that serves the AE ([`label`] makes LABEL from the AE-ID) |
 //!
-//! Each has A, AAAA and, below `_http._tcp` or `_https._tcp`, SRV records with a short time to live (RFC 1035, 2782). A
+//! Each has A, AAAA and, below `_http._tcp` or `_https._tcp`, SRV records (RFC 1035, 2782). Their time to live is 0 unless the topology
+//! says otherwise: an answer that a resolver keeps leads to a dead node for so long, however fast the takeover was. A
 //! node without a lease may know an old directory: it answers SERVFAIL, and the client's resolver asks the next server.
 
 mod answer;
@@ -17,6 +18,6 @@ mod limit;
 mod names;
 mod serve;
 
-pub use answer::{Zone, ZoneError};
-pub use names::{ADDRESSES, AES};
+pub use answer::{Transport, Zone, ZoneError, answer};
+pub use names::{ADDRESSES, AES, name_of_ae};
 pub use serve::{DnsOptions, DnsServer};

@@ -15,6 +15,11 @@ pub const AES: &str = "ae";
 /// Key under which a node tells the directory its addresses, separated by commas.
 pub const ADDRESSES: &str = "addresses";
 
+/// Name of an AE in a zone; `None` if its AE-ID stem is too long for one.
+pub fn name_of_ae(stem: &str, zone: &str) -> Option<String> {
+    Some(format!("{}.{AES}.{}", label::of_stem(stem)?, zone.trim_end_matches('.')))
+}
+
 /// A node as the zone shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Host {

@@ -11,10 +11,10 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::answer::{Transport, Zone, answer};
+use super::answer::{HEADER_BYTES, Transport, Zone, answer};
 use super::limit::Limit;
 
-/// A longer question is cut, and then it cannot be read.
+/// A longer question is an error.
 const QUESTION_BYTES_MAX: usize = 1500;
 /// Open TCP connections; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -74,11 +74,21 @@ impl DnsServer {
 
 async fn datagrams(socket: UdpSocket, source: &Source) {
     let (mut limit, begun) = (Limit::new(), Instant::now());
-    let mut buffer = vec![0; QUESTION_BYTES_MAX];
+    let mut buffer = vec![0; QUESTION_BYTES_MAX + 1];
     loop {
-        // Errors of a UDP socket are news of what was sent before: somebody did not want it.
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
+        let (length, from) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            // News of what was sent before: somebody did not want it.
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => continue,
+            Err(e) => {
+                tracing::debug!("DNS over UDP: {e}");
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        };
         let full = limit.admit(from.ip(), begun.elapsed());
+        // Of what is too long the header is enough to say so.
+        let length = if length > QUESTION_BYTES_MAX { HEADER_BYTES } else { length };
         let question = buffer.get(..length).unwrap_or_default();
         if let Some(bytes) = source.answer(question, Transport::Udp { full }) {
             // A full send buffer loses it: the client asks again.

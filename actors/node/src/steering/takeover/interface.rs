@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, CacheInfo};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::{AddressMessageBuilder, Error, Handle};
 
@@ -47,6 +47,8 @@ impl Interface {
         let mut times = CacheInfo::default();
         (times.ifa_valid, times.ifa_preferred) = (seconds, seconds);
         request.message_mut().attributes.push(AddressAttribute::CacheInfo(times));
+        // No duplicate address detection (IPv6): a dead holder's kernel may still answer, and who holds it is decided.
+        request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         request.execute().await.map_err(|e| self.refused(address, system(e)))
     }
 
