@@ -109,8 +109,8 @@ async fn wrong_client_certificates_are_refused_at_the_https_door() {
     ];
     for (what, mut client, why) in refused {
         let answer = client.send(&Ask::retrieve("/-/meter/data")).await;
-        let error = answer.map(|a| a.status).expect_err(what).to_string();
-        assert!(error.to_ascii_lowercase().contains("certificate") || error.contains("alert"), "{what}: {error}");
+        // TLS 1.3: the client hears of it when it has sent already; the words are in the node's log.
+        assert!(answer.is_err(), "{what}: {:?}", answer.map(|a| a.status));
         until(&format!("edge1's log says why a certificate that is {what} was refused"), async || {
             let log = cluster.logged("edge1");
             log.lines()

@@ -216,7 +216,7 @@ async fn a_collector_that_is_away_or_silent_harms_nothing() {
 /// The cluster's key for handover tokens, read from the disk of a node, where it must be.
 fn token_key(cluster: &Cluster, node: &str) -> Option<String> {
     const NAME: &[u8] = b"secret/handover-token-key";
-    let folder = cluster.data_dir(node).join("raft");
+    let folder = cluster.data_dir(node).join("raft/log");
     for entry in std::fs::read_dir(folder).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap_or_default();
         let found = bytes.windows(NAME.len()).position(|w| w == NAME);

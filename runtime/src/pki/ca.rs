@@ -22,9 +22,17 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Beginning five minutes before `now_s` (clocks differ), for `lifetime` from `now_s` on.
+    /// Certificates begin so long before they are issued: clocks differ.
+    pub const EARLIER_S: u64 = 300;
+
+    /// Beginning five minutes before `now_s`, for `lifetime` from `now_s` on.
     pub const fn starting(now_s: u64, lifetime: Duration) -> Self {
-        Self { from_s: now_s.saturating_sub(300), until_s: now_s.saturating_add(lifetime.as_secs()) }
+        Self { from_s: now_s.saturating_sub(Self::EARLIER_S), until_s: now_s.saturating_add(lifetime.as_secs()) }
+    }
+
+    /// How long it is valid from its issue on, in seconds; at least 1.
+    pub fn lifetime_s(self) -> u64 {
+        self.until_s.saturating_sub(self.from_s).saturating_sub(Self::EARLIER_S).max(1)
     }
 }
 

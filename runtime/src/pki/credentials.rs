@@ -56,7 +56,7 @@ impl Credentials {
     /// When to renew, in seconds since 1970: after two thirds of the lifetime.
     pub fn renew_at_s(&self) -> Result<u64, PkiError> {
         let v = self.validity()?;
-        Ok(v.from_s + v.until_s.saturating_sub(v.from_s) / 3 * 2)
+        Ok(v.until_s.saturating_sub(v.lifetime_s() / 3))
     }
 }
 

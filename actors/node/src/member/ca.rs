@@ -273,7 +273,7 @@ impl Certificates {
 
 async fn renew(mut all: Vec<Watched>, topology: Topology, node: Node, dir: PathBuf) {
     loop {
-        let shortest = all.iter().filter_map(|w| w.credentials.validity().ok()).map(|v| v.until_s - v.from_s).min();
+        let shortest = all.iter().filter_map(|w| w.credentials.validity().ok()).map(Validity::lifetime_s).min();
         let pause = (shortest.unwrap_or(LOOK_MAX_S) / 10).clamp(1, LOOK_MAX_S);
         tokio::time::sleep(Duration::from_secs(pause)).await;
         for watched in &mut all {

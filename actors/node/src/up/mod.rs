@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -107,7 +108,9 @@ impl Cluster {
             what: "topology cannot be written as TOML".into(),
             source: std::io::Error::other(e),
         })?;
-        std::fs::write(&file, text).map_err(system(file.display().to_string()))?;
+        // It may hold bearer tokens.
+        let written = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file);
+        written.and_then(|mut f| f.write_all(text.as_bytes())).map_err(system(file.display().to_string()))?;
         let mut cluster = Self { topology, file, options, children: BTreeMap::new() };
         for name in cluster.names() {
             cluster.spawn(&name)?;
