@@ -142,7 +142,9 @@ impl CaAuthority {
         let mut params = params(common_name, validity);
         params.subject_alt_names = vec![uri(identity)?];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.with_new_key(|key| self.sign(&params, key))
+        // Not Ed25519 as for nodes: many a device's TLS does not know it, and OpenSSL 3.0 does not read the key's form.
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(make)?;
+        Ok(Issued { certificate_pem: self.sign(&params, &key)?, key_pem: key.serialize_pem() })
     }
 
     /// Certificate and key for an HTTPS (or other TLS) listener with these host names and addresses.

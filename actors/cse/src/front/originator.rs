@@ -90,6 +90,14 @@ impl Inner {
         }
     }
 
+    /// Whether `fr` is the SP-relative identifier of an AE with this stem at a CSE of the cluster.
+    fn is_stem_of(&self, stem: &str, fr: &str) -> bool {
+        match EntityId::parse(fr) {
+            Some(EntityId::AeC { cse: Some(cse), stem: asked }) => asked == stem && !self.is_foreign(cse),
+            _ => false,
+        }
+    }
+
     /// A CSE outside the cluster.
     fn is_foreign(&self, csi: &str) -> bool {
         self.contexts.by_key(&Key::global(format!("csi:{csi}"))).is_none()
@@ -108,6 +116,8 @@ impl Inner {
             }
             (None, _) => Ok(()),
             (Some(proof), _) if self.me.normal_id(proof.id()) == self.me.normal_id(fr) => Ok(()),
+            // A credential for a stem is its AE's wherever in the cluster it is, or was, registered.
+            (Some(Proof::Ae(stem)), _) if self.is_stem_of(stem, fr) => Ok(()),
             (Some(Proof::Cse(csi)), _) if fr.strip_prefix(&**csi).is_some_and(|rest| rest.starts_with('/')) => Ok(()),
             (Some(proof), _) => Err(Refusal::new(
                 Rsc::ORIGINATOR_NOT_AUTHENTICATED,

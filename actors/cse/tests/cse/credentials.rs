@@ -45,6 +45,27 @@ async fn a_bearer_token_is_bound_to_its_ae() {
     assert_eq!(optional.call("GET", "/cse-a/dev", "Cone", &token("t-two"), b"").await.rsc, 4106);
 }
 
+/// A C-type AE-ID is SP-relative beyond its registrar, and its device has one credential.
+#[tokio::test]
+async fn a_credential_is_good_at_every_cse_of_the_cluster() {
+    let world = World::two().await;
+    let options =
+        || ListenerOptions { auth: AuthMode::Required, bearer_tokens: tokens(), ..ListenerOptions::default() };
+    let (here, there) = (Http::serve(&world.cse, options()).await, Http::serve(&world.all[1].0, options()).await);
+    let head = "Authorization: Bearer t-one\r\nContent-Type: application/json;ty=2\r\n";
+    assert_eq!(here.call("POST", "/cse-a", "Cone", head, AE.as_bytes()).await.rsc, 2001);
+    let token = "Authorization: Bearer t-one\r\n";
+    for (http, fr, rsc) in [
+        (&there, "/id-a/Cone", 2000),
+        (&here, "/id-a/Cone", 2000),
+        (&there, "/id-a/Ctwo", 4106),
+        (&there, "/id-elsewhere/Cone", 4106),
+    ] {
+        let answer = http.call("GET", "/~/id-a/cse-a/dev", fr, token, b"").await;
+        assert_eq!(answer.rsc, rsc, "{fr}: {}", answer.text());
+    }
+}
+
 #[tokio::test]
 async fn a_client_certificate_names_its_ae() {
     let (ours, others) = (Authority::new(), Authority::new());
