@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::btree_map::Entry;
+use std::time::Duration;
 
 use onemec_wire::{ContextId, Member, Seq};
 
@@ -90,6 +91,9 @@ pub enum MoveFailure {
     Cancelled,
 }
 
+/// A regroup may freeze so many times as long as a move.
+const REGROUP_FREEZES: u32 = 8;
+
 /// How far a move is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MoveState {
@@ -156,7 +160,7 @@ impl Replica {
             MoveState::Frozen { since, sealed } => self.drive_frozen(now, m, since, sealed, out),
             MoveState::Transferring { since } => {
                 // Rule 9: the freeze deadline ends the parking, not the freeze. An abort for the same base decides.
-                if now.since(since) > self.timing.freeze_max {
+                if now.since(since) > self.freeze_max(&m.order.goal) {
                     if planted(Flaw::ThawUnknown) {
                         return self.end_move(Err(MoveFailure::FreezeTimeout), out);
                     }
@@ -172,6 +176,15 @@ impl Replica {
                 }
             }
             MoveState::Aborting => {}
+        }
+    }
+
+    /// A regroup is rare, and one that fails copies everything again: on a busy machine, where one commit of the directory
+    /// takes longer than a move may freeze, a split or a join was tried in vain for half a minute.
+    fn freeze_max(&self, goal: &Goal) -> Duration {
+        match goal {
+            Goal::Hand(_) => self.timing.freeze_max,
+            Goal::Seal | Goal::Regroup { .. } => self.timing.freeze_max * REGROUP_FREEZES,
         }
     }
 
@@ -207,7 +220,7 @@ impl Replica {
         if m.order.target().is_some_and(|t| !self.live.contains(t)) {
             return self.end_move(Err(MoveFailure::TargetDead), out);
         }
-        if now.since(since) > self.timing.freeze_max {
+        if now.since(since) > self.freeze_max(&m.order.goal) {
             return self.end_move(Err(MoveFailure::FreezeTimeout), out);
         }
         let (Some(p), Some(placement)) = (&mut self.primary, &self.placement) else { return };
