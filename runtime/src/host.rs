@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use onemec_core::directory::{Command, StoreId};
 use onemec_core::lease::LeaseTiming;
-use onemec_wire::{Cluster, Member, NodeId};
+use onemec_wire::{Cluster, Incarnation, Member, NodeId};
+use tokio::task::JoinSet;
 
 use crate::audit::Audit;
 use crate::causes::with_causes;
@@ -18,6 +19,7 @@ use crate::exec::clock::Clock;
 use crate::exec::{ExecOptions, Parts, Runtime};
 use crate::lease::{LeaseHandle, LeaseService};
 use crate::membership::{Capabilities, MembershipHandle, MembershipOptions, MembershipService};
+use crate::peers;
 use crate::pki::Pki;
 use crate::port::Port;
 use crate::store::append::{Drive, Fatal};
@@ -110,6 +112,7 @@ pub struct Host {
     directory: DirectoryService,
     store: Arc<Store>,
     io: NetRuntime,
+    _tasks: JoinSet<()>,
 }
 
 /// The network's runtime. It ends in the background: tokio lets no runtime be dropped inside another one, and a start that
@@ -166,11 +169,12 @@ impl Host {
             let _io = handle.enter();
             Transport::start(net_options, &pki)?
         };
-        let peers_known = peers.keys().copied().collect();
-        for (peer, addresses) in peers {
-            transport.set_peer(peer, addresses);
+        for (peer, addresses) in &peers {
+            transport.set_peer(*peer, addresses.clone());
         }
-        let seeds: BTreeSet<NodeId> = peers_known;
+        let seeds: BTreeSet<NodeId> = peers.keys().copied().collect();
+        let tree = Arc::new(Tree::default());
+        let mut tasks = JoinSet::new();
         let port = Port::new(transport.clone());
         let raft_dir = data_dir.join("raft");
         let (_, opened) =
@@ -180,6 +184,8 @@ impl Host {
                 .map_err(|e| HostError::Directory(e.to_string()))?;
         let directory_options = DirectoryOptions {
             first_voters: voters,
+            seeds: seeds.clone(),
+            tree: tree.clone(),
             generation: cluster.generation,
             lease,
             ..DirectoryOptions::default()
@@ -188,15 +194,24 @@ impl Host {
             .await
             .map_err(|e| HostError::Directory(e.to_string()))?;
         let handle = directory.handle();
-        let leases = LeaseService::start(port.clone(), handle.clone(), member, lease)?;
+        tasks.spawn(tree.clone().keep("network/peers", {
+            let (transport, handle) = (transport.clone(), handle.clone());
+            move || {
+                let follow = peers::follow(transport.clone(), handle.clone(), peers.clone());
+                async move {
+                    follow.await;
+                    Ok(())
+                }
+            }
+        }));
+        let leases = LeaseService::start(port.clone(), handle.clone(), member, lease, tree.clone())?;
         let cluster_name = cluster.id.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        let gossip = MembershipOptions::new(cluster_name, seeds);
+        let gossip = MembershipOptions { tree: tree.clone(), ..MembershipOptions::new(cluster_name, seeds) };
         let membership = MembershipService::start(port, Some(handle.clone()), member, capabilities, gossip)
             .await
             .map_err(|e| HostError::Other(e.to_string()))?;
         let boot = Boot { member, store: store_id, info, former_is_gone };
         handle.node_up(&boot, UP_MAX).await?;
-        let tree = Arc::new(Tree::default());
         let parts = Parts {
             member,
             store_id,
@@ -210,7 +225,20 @@ impl Host {
         };
         let runtime = Runtime::new(parts, exec).await.map_err(HostError::Other)?;
         let lease = leases.handle();
-        Ok(Self { runtime, transport, member, lease, audit, data_dir, leases, membership, directory, store, io })
+        Ok(Self {
+            runtime,
+            transport,
+            member,
+            lease,
+            audit,
+            data_dir,
+            leases,
+            membership,
+            directory,
+            store,
+            io,
+            _tasks: tasks,
+        })
     }
 
     /// Opens the node's local buffer in its data folder: at most so many bytes wait in it. Close it before the host ends.
@@ -292,7 +320,11 @@ async fn open_store(
 ) -> Result<(Arc<Store>, Member, StoreId, bool), HostError> {
     let dir = data_dir.to_owned();
     let failed = |e: String| HostError::Store(data_dir.to_owned(), e);
+    // A node that lost its disk knows nothing of its former boots. Each of them took longer than a second, so that the time
+    // is higher than their numbers (rule 4); should a clock have gone back, the directory refuses the boot, and says so.
+    let seconds = Clock::default().wall_ms() / 1_000;
     let options = StoreOptions {
+        first_incarnation: Incarnation(seconds.max(1)),
         on_fatal: Arc::new(disk_failed),
         on_damage: Arc::new(|damage| tracing::error!("damage: {damage:?}")),
         tail_bytes_max: segment_bytes,

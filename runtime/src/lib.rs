@@ -8,6 +8,7 @@ pub mod host;
 pub mod lease;
 pub mod membership;
 pub mod meter;
+pub mod peers;
 pub mod pki;
 pub mod port;
 pub mod store;

@@ -35,6 +35,8 @@ const PORTS_PER_NODE: usize = 10;
 pub struct Cluster {
     topology: Topology,
     file: PathBuf,
+    /// Of nodes that joined later: each has its own.
+    files: BTreeMap<String, PathBuf>,
     dir: Option<TempDir>,
     children: BTreeMap<String, Child>,
     kills: u64,
@@ -186,6 +188,7 @@ impl Cluster {
         let mut cluster = Self {
             topology: sample.clone(),
             file: PathBuf::new(),
+            files: BTreeMap::new(),
             dir: None,
             children: BTreeMap::new(),
             kills: 0,
@@ -300,6 +303,45 @@ impl Cluster {
         self.path().join(format!("{name}.log"))
     }
 
+    /// A node that no other node's topology names joins and is ready: what an operator does with one file on the new box.
+    pub async fn join(&mut self, name: &str) {
+        let mut node = self.topology.node("edge1").unwrap().clone();
+        let port = free_ports(1);
+        let id = self.topology.node.iter().map(|n| n.id).max().unwrap() + 1;
+        (node.name, node.id, node.roles) = (name.into(), id, vec![topology::Role::MnCse]);
+        (node.cse_id, node.cse_base) = (format!("/{name}"), format!("{name}-base"));
+        for (address, offset) in
+            [(&mut node.http_listen, 0), (&mut node.admin_listen, 1), (&mut node.cluster_listen, 2)]
+        {
+            address.set_port(port + offset);
+        }
+        self.topology.node.push(node);
+        let file = self.path().join(format!("{name}.toml"));
+        std::fs::write(&file, toml::to_string(&self.topology).unwrap()).unwrap();
+        self.files.insert(name.into(), file);
+        self.spawn(name);
+        self.ready(name).await;
+    }
+
+    /// A node that was taken out for good is not counted any more.
+    pub fn forget(&mut self, name: &str) {
+        self.topology.node.retain(|n| n.name != name);
+    }
+
+    /// Everything on a node's disk is gone; it must not run.
+    pub fn lose_disk(&self, name: &str) {
+        assert!(!self.children.contains_key(name), "{name} runs");
+        let folder = self.path().join(name);
+        for entry in std::fs::read_dir(&folder).unwrap().flatten() {
+            // The evidence is not the node's.
+            if entry.file_name() == AUDIT_FILE {
+                continue;
+            }
+            let path = entry.path();
+            if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+        }
+    }
+
     /// Starts a node that does not run, with the data that it has. Its process ends with this thread.
     pub fn spawn(&mut self, name: &str) {
         let open = || File::options().create(true).append(true).open(self.log(name)).unwrap();
@@ -312,8 +354,9 @@ impl Cluster {
         }
         let child = command
             .env("ONEMEC_HALT_FILE", self.halt_file(name))
+            .env("ONEMEC_CRASH_FILE", self.crash_file(name))
             .arg("node")
-            .arg(&self.file)
+            .arg(self.files.get(name).unwrap_or(&self.file))
             .args(["--name", name, "--dir"])
             .arg(self.path())
             .args(["--die-with", &std::process::id().to_string()])
@@ -389,6 +432,24 @@ impl Cluster {
 
     fn halt_file(&self, name: &str) -> PathBuf {
         self.path().join(format!("{name}.halt"))
+    }
+
+    fn crash_file(&self, name: &str) -> PathBuf {
+        self.path().join(format!("{name}.crash"))
+    }
+
+    /// The task at this place of the node's supervision tree crashes: once, or (`always`) each time it is made anew.
+    pub fn crash(&self, name: &str, path: &str, always: bool) {
+        let text = if always { format!("{path} always") } else { path.to_owned() };
+        // Never half of it: the node looks all the time.
+        let written = self.path().join(format!("{name}.crash.new"));
+        std::fs::write(&written, text).unwrap();
+        std::fs::rename(written, self.crash_file(name)).unwrap();
+    }
+
+    /// Takes an order to crash always back.
+    pub fn crash_nothing(&self, name: &str) {
+        let _ = std::fs::remove_file(self.crash_file(name));
     }
 
     /// The node stops itself (as of SIGSTOP) when a move is in this state the next time; see `runtime/src/exec/halt.rs`.

@@ -96,6 +96,40 @@ pub enum Command {
         #[arg(long)]
         here: bool,
     },
+    /// Who votes in the directory: one node of three may die, two of five
+    Voters {
+        /// What to do.
+        #[command(subcommand)]
+        command: VotersCommand,
+    },
+    /// The nodes of the cluster: list them, or take one out for good
+    Nodes {
+        /// What to do.
+        #[command(subcommand)]
+        command: NodesCommand,
+    },
+    /// Let a node lead a group of which no member is left; without arguments: list such groups
+    #[command(
+        after_help = "Example:\n  onemec force\n  onemec force 1.6.0 --on edge2                     what would be lost\n  \
+                      onemec force 1.6.0 --on edge2 --accept-data-loss"
+    )]
+    Force {
+        /// The group
+        group: Option<String>,
+        /// The node that is to lead it
+        #[arg(long, value_name = "NODE")]
+        on: Option<String>,
+        /// What was acknowledged and that node does not hold is lost
+        #[arg(long, requires = "on")]
+        accept_data_loss: bool,
+    },
+    /// Say that nodes are dead, when so many are that the cluster does not decide it alone
+    #[command(after_help = "Example:\n  onemec confirm-deaths edge3 edge4")]
+    ConfirmDeaths {
+        /// The nodes; one that lives is not harmed
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+    },
     /// The cluster's certificate authority
     Ca {
         /// What to do.
@@ -195,6 +229,48 @@ pub enum AeCommand {
         ae: String,
         /// hosts:NAME,NAME  region:NAME,NAME  domain:NAME  trust:WORD,WORD  device; several with `;` between them
         label: Option<String>,
+    },
+}
+
+/// `onemec voters`.
+#[derive(Debug, Subcommand)]
+pub enum VotersCommand {
+    /// Who votes and who learns
+    #[command(after_help = "Example:\n  onemec voters list")]
+    List,
+    /// A node that has joined votes from now on
+    #[command(after_help = "Example:\n  onemec voters add edge3")]
+    Add {
+        /// The node
+        node: String,
+    },
+    /// A node votes no longer; it goes on as a learner
+    #[command(after_help = "Example:\n  onemec voters remove edge3")]
+    Remove {
+        /// The node
+        node: String,
+    },
+    /// Another node votes in the place of one, in one step; the old one leaves the directory
+    #[command(after_help = "Example:\n  onemec voters replace edge1 edge3      edge1 does not come back")]
+    Replace {
+        /// The node that votes now
+        node: String,
+        /// The node that votes from now on
+        by: String,
+    },
+}
+
+/// `onemec nodes`.
+#[derive(Debug, Subcommand)]
+pub enum NodesCommand {
+    /// All nodes that the asked one knows
+    #[command(after_help = "Example:\n  onemec nodes ls")]
+    Ls,
+    /// Take a stopped node out for good, once its groups are repaired elsewhere
+    #[command(after_help = "Example:\n  onemec drain edge1\n  (stop it)\n  onemec nodes remove edge1")]
+    Remove {
+        /// The node
+        node: String,
     },
 }
 

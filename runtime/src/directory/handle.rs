@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) changing: Mutex<()>,
     /// From a proposal to its application here.
     pub(crate) commits: Histogram,
+    /// Somebody said that this node was taken out for good.
+    pub(crate) removed: AtomicBool,
 }
 
 impl Inner {

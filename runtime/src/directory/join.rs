@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use onemec_wire::NodeId;
@@ -103,6 +104,10 @@ async fn ask_to_join(inner: &Inner) {
         }
         match ask(&*inner.net, node, &request, ASK_MAX).await {
             Ok(Response::Done) => return,
+            Ok(Response::Removed) => {
+                tracing::error!(%node, "says that this node was removed for good");
+                inner.removed.store(true, Ordering::Relaxed);
+            }
             Ok(Response::Refused { leader, reason }) => {
                 tracing::debug!(%node, %reason, "not taken in");
                 queue.extend(leader);

@@ -225,6 +225,8 @@ pub(crate) enum Response {
     OtherStore,
     /// To `WouldVote`.
     WouldVote(bool),
+    /// To `Join`: the node was taken out for good.
+    Removed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -106,12 +106,29 @@ impl DirectoryService {
             options,
             changing: tokio::sync::Mutex::new(()),
             commits: crate::meter::Histogram::default(),
+            removed: AtomicBool::new(false),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(propose::run(inner.clone(), proposed));
-        tasks.spawn(read::run(inner.clone(), asked));
-        tasks.spawn(join::run(inner.clone()));
-        tasks.spawn(elections::run(inner.clone()));
+        let tree = inner.options.tree.clone();
+        // Their queues end with them, so they cannot be made anew.
+        tasks.spawn(tree.clone().vital("directory/proposals", propose::run(inner.clone(), proposed)));
+        tasks.spawn(tree.clone().vital("directory/reads", read::run(inner.clone(), asked)));
+        let joining = inner.clone();
+        tasks.spawn(tree.clone().keep("directory/membership", move || {
+            let run = join::run(joining.clone());
+            async move {
+                run.await;
+                Ok(())
+            }
+        }));
+        let electing = inner.clone();
+        tasks.spawn(tree.keep("directory/elections", move || {
+            let run = elections::run(electing.clone());
+            async move {
+                run.await;
+                Ok(())
+            }
+        }));
         inner.net.on_ask(ServiceId::RAFT, Arc::new(Server::new(inner.clone())));
         Ok(Self { handle: DirectoryHandle { inner }, tasks })
     }

@@ -1,6 +1,7 @@
 //! How a node comes up (rule 4), and how it learns that it was declared dead.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use onemec_core::directory::{Command, CommandOutcome, StoreId};
@@ -39,6 +40,9 @@ impl DirectoryHandle {
                 Err(refused @ NodeUpError::Refused(_)) => return Err(refused),
                 Err(NodeUpError::Late(reason)) => reason,
             };
+            if self.inner.removed.load(Ordering::Relaxed) {
+                return Err(NodeUpError::Refused(format!("{} was removed for good", boot.member.node)));
+            }
             if Instant::now() + PAUSE >= expires {
                 return Err(NodeUpError::Late(late));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use onemec_core::lease::LeaseTiming;
@@ -10,6 +11,7 @@ use openraft::{Config, SnapshotPolicy};
 
 use super::error::StartError;
 use super::types::RaftId;
+use crate::supervise::Tree;
 
 /// How the directory runs on one node.
 #[derive(Debug, Clone)]
@@ -37,6 +39,8 @@ pub struct DirectoryOptions {
     pub changes_max: usize,
     /// How long `propose` tries.
     pub propose_within: Duration,
+    /// The supervision tree that its tasks belong to.
+    pub tree: Arc<Tree>,
 }
 
 impl Default for DirectoryOptions {
@@ -53,6 +57,7 @@ impl Default for DirectoryOptions {
             reads_max: 4_096,
             changes_max: 1_024,
             propose_within: Duration::from_secs(3),
+            tree: Arc::default(),
         }
     }
 }

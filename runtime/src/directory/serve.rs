@@ -129,6 +129,7 @@ async fn answer(inner: &Arc<Inner>, incoming: &Mutex<Option<Incoming>>, from: No
             Err(error) => refused(inner, error),
         },
         Request::Hello { .. } => Response::Hello { raft: inner.raft_id, initialised: members::is_initialised(inner) },
+        Request::Join { .. } if inner.shared.directory.read().was_removed(from) => Response::Removed,
         Request::Join { from: raft } => changed(inner, members::join(inner, raft, from).await),
         Request::Change(change) => {
             let result = members::change_here(inner, change, Instant::now() + CHANGE_MAX).await;

@@ -1,8 +1,8 @@
 //! Follows the directory: every change of a placement reaches its group's actor; actors begin where a placement names this
 //! node.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 
 use onemec_core::contexts::GroupContexts;
 use onemec_core::group::{LogShape, Me, Position, Replica};
@@ -14,8 +14,8 @@ use super::group::actor::{End, GroupActor, MakeExec};
 use super::group::{Fresh, GroupEnv, GroupExec};
 use super::mailbox::Mailbox;
 use super::passive::{Entry, Meter, Passive};
-use super::{GroupRef, Runtime};
-use crate::directory::Change;
+use super::{GroupRef, Inner, Runtime};
+use crate::directory::{Change, ChangeFeed};
 use crate::store::GroupStore;
 
 /// Bytes of the tail that are looked at at once.
@@ -23,26 +23,41 @@ const TAIL_BYTES: usize = 1 << 20;
 
 impl Runtime {
     pub(super) fn follow_directory(&self) {
-        let mut feed = self.inner.parts.directory.changes();
+        let mut first = Some(self.inner.parts.directory.changes());
         let weak = Arc::downgrade(&self.inner);
         self.rescan();
-        tokio::spawn(async move {
-            while let Some(change) = feed.next().await {
-                let Some(inner) = weak.upgrade() else { return };
-                let runtime = Self { inner };
-                match change {
-                    Change::Rescan => runtime.rescan(),
-                    Change::Set(set) if set.nodes.is_empty() => runtime.look_at(set.groups.iter().copied()),
-                    // Who is alive concerns every group that is led here; first those that lost somebody.
-                    Change::Set(set) => {
-                        runtime.look_at(set.groups.iter().copied());
-                        let others: Vec<GroupId> = runtime.inner.groups.iter().map(|g| *g.key()).collect();
-                        let others = others.into_iter().filter(|g| !set.groups.contains(g));
-                        runtime.look_at(others.filter(|g| runtime.is_concerned_by_nodes(*g)));
-                    }
+        tokio::spawn(self.inner.parts.tree.clone().keep("groups/placements", move || {
+            let (feed, weak) = (first.take(), weak.clone());
+            async move {
+                Self::follow(feed, &weak).await;
+                Ok(())
+            }
+        }));
+    }
+
+    /// Ends with the directory or the executor. Without a feed everything is looked at first.
+    async fn follow(feed: Option<ChangeFeed>, weak: &Weak<Inner>) {
+        let begun = |runtime: Self| {
+            let feed = runtime.inner.parts.directory.changes();
+            runtime.rescan();
+            feed
+        };
+        let Some(mut feed) = feed.or_else(|| weak.upgrade().map(|inner| begun(Self { inner }))) else { return };
+        while let Some(change) = feed.next().await {
+            let Some(inner) = weak.upgrade() else { return };
+            let runtime = Self { inner };
+            match change {
+                Change::Rescan => runtime.rescan(),
+                Change::Set(set) if set.nodes.is_empty() => runtime.look_at(set.groups.iter().copied()),
+                // Who is alive concerns every group that is led here; first those that lost somebody.
+                Change::Set(set) => {
+                    runtime.look_at(set.groups.iter().copied());
+                    let others: Vec<GroupId> = runtime.inner.groups.iter().map(|g| *g.key()).collect();
+                    let others = others.into_iter().filter(|g| !set.groups.contains(g));
+                    runtime.look_at(others.filter(|g| runtime.is_concerned_by_nodes(*g)));
                 }
             }
-        });
+        }
     }
 
     fn rescan(&self) {

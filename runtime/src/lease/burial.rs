@@ -2,6 +2,7 @@
 //! for Raft.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use onemec_core::directory::{Command, CommandOutcome, Refusal};
 use onemec_core::lease::{LeaseTiming, Term};
@@ -9,6 +10,7 @@ use onemec_wire::Member;
 use tokio::sync::mpsc;
 
 use crate::directory::DirectoryHandle;
+use crate::supervise::Tree;
 
 /// Deaths that wait to be proposed. The grantor repeats what was lost.
 const QUEUE_MAX: usize = 1_024;
@@ -32,11 +34,21 @@ pub(super) struct Burials {
     pub(super) refused: mpsc::Receiver<Member>,
 }
 
-pub(super) fn start(directory: DirectoryHandle, timing: LeaseTiming) -> Burials {
+/// Its place in the supervision tree.
+const BRANCH: &str = "lease/burials";
+
+pub(super) fn start(directory: DirectoryHandle, timing: LeaseTiming, tree: Arc<Tree>) -> Burials {
     let (deaths, queue) = mpsc::channel(QUEUE_MAX);
     let (report, refused) = mpsc::channel(QUEUE_MAX);
     // Ends when the thread for leases has ended.
-    drop(tokio::spawn(run(directory, timing, queue, report)));
+    drop(tokio::spawn(async move {
+        let burying = tokio::spawn(run(directory, timing, queue, report));
+        tree.started(BRANCH);
+        if burying.await.is_err() {
+            tree.escalate(BRANCH, "it panicked");
+        }
+        tree.stopped(BRANCH);
+    }));
     Burials { deaths, refused }
 }
 

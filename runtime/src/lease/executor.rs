@@ -97,7 +97,10 @@ impl Executor {
                 _ = &mut stop => return,
                 Some((from, message)) = messages.recv() => self.message(from, message),
                 Some(order) = orders.recv() => self.order(order),
-                Some(member) = self.burials.refused.recv() => self.grantor.burial_refused(boottime(), member),
+                Some(member) = self.burials.refused.recv() => {
+                    self.grantor.burial_refused(boottime(), member);
+                    self.shared.note_unburied(boottime(), member);
+                }
                 () = tokio::time::sleep(sleep) => {}
             }
             self.say_if_late(due);

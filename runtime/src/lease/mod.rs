@@ -11,21 +11,24 @@ mod executor;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use onemec_core::lease::{LeaseMessage, LeaseState, LeaseTiming};
 use onemec_core::time::Mono;
 use onemec_wire::service::ServiceId;
 use onemec_wire::{Member, NodeId, codec};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::clock::boottime;
 
 use crate::directory::{DatagramHandler, DirectoryHandle, Net};
+use crate::supervise::Tree;
 
 /// Messages that wait for the thread; more are dropped, as datagrams may be.
 const INBOX_MAX: usize = 4_096;
@@ -50,6 +53,20 @@ pub struct LeaseStopped;
 #[derive(Debug, Default)]
 struct Shared {
     until: AtomicU64,
+    /// Boots whose burial was refused, and when (rule 15).
+    unburied: Mutex<BTreeMap<Member, Mono>>,
+}
+
+impl Shared {
+    fn note_unburied(&self, now: Mono, member: Member) {
+        let mut unburied = self.unburied.lock();
+        if unburied.len() >= UNBURIED_MAX {
+            unburied.retain(|_, at| now.since(*at) < UNBURIED_HOLDS);
+        }
+        if unburied.len() < UNBURIED_MAX {
+            unburied.insert(member, now);
+        }
+    }
 }
 
 enum Order {
@@ -118,12 +135,26 @@ impl LeaseHandle {
         wait.await.map_err(|_| LeaseStopped)
     }
 
+    /// On the directory's leader: boots that are silent and were not declared dead, since too many are dead (rule 15).
+    pub fn unburied(&self) -> BTreeSet<Member> {
+        let now = boottime();
+        let unburied = self.shared.unburied.lock();
+        unburied.iter().filter(|(_, at)| now.since(**at) < UNBURIED_HOLDS).map(|(m, _)| *m).collect()
+    }
+
     /// On the directory's leader: an operator confirms that these boots are dead, although many are (rule 15). Each is
     /// declared dead as soon as its lease has run out; one that still asks for leases is not dead and stays.
     pub async fn confirm_dead(&self, members: BTreeSet<Member>) -> Result<(), LeaseStopped> {
         self.orders.send(Order::Confirm(members)).await.map_err(|_| LeaseStopped)
     }
 }
+
+/// Its place in the supervision tree.
+const BRANCH: &str = "lease";
+/// A refused burial is tried again well within this time; what is older is over.
+const UNBURIED_HOLDS: Duration = Duration::from_secs(10);
+/// So many are remembered.
+const UNBURIED_MAX: usize = 1_024;
 
 /// The running thread. Dropping it ends it: the lease then runs out.
 pub struct LeaseService {
@@ -141,13 +172,14 @@ impl LeaseService {
         directory: DirectoryHandle,
         member: Member,
         timing: LeaseTiming,
+        tree: Arc<Tree>,
     ) -> Result<Self, LeaseStartError> {
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
         let (renew, renewed) = watch::channel(Mono(0));
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::new(Shared::default());
-        let burials = burial::start(directory.clone(), timing);
+        let burials = burial::start(directory.clone(), timing, tree.clone());
         let executor = executor::Executor::new(net.clone(), directory, member, timing, shared.clone(), renew, burials);
         net.on_datagram(ServiceId::LEASE, Arc::new(Inbox(inbox)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -157,7 +189,12 @@ impl LeaseService {
             if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
                 tracing::debug!(%error, "the thread for leases has no raised priority");
             }
-            runtime.block_on(executor.run(messages, ordered, stopped));
+            tree.started(BRANCH);
+            let run = || runtime.block_on(executor.run(messages, ordered, stopped));
+            // It ends only when it is told to. What a panic leaves behind is not used again.
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+                tree.escalate(BRANCH, "the thread for leases panicked");
+            }
         })?;
         let handle = LeaseHandle { shared, renewed, orders };
         Ok(Self { handle, net, stop: Some(stop), thread: Some(thread) })

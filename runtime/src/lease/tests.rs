@@ -44,7 +44,8 @@ impl Leased {
     fn begin(&mut self, node: u64) -> LeaseHandle {
         let directory = self.cluster.handle(node);
         let net = self.cluster.net(node);
-        let service = LeaseService::start(net, directory, Member::new(node, 1), TIMING).unwrap();
+        let service =
+            LeaseService::start(net, directory, Member::new(node, 1), TIMING, std::sync::Arc::default()).unwrap();
         let lease = service.handle();
         self.leases.insert(node, service);
         lease

@@ -29,6 +29,7 @@ pub use self::select::{FEDERATION_PREFIX, FederationGroup, Near, Predicate, Unme
 
 use crate::directory::{DirectoryHandle, Net};
 use crate::lease::boottime;
+use crate::supervise::Tree;
 
 const KEY_CAPABILITIES: &str = "capabilities";
 const KEY_LOAD: &str = "load";
@@ -49,12 +50,15 @@ pub struct MembershipOptions {
     pub every: Duration,
     /// For how long what is said here holds.
     pub valid: Duration,
+    /// The supervision tree that it belongs to.
+    pub tree: Arc<Tree>,
 }
 
 impl MembershipOptions {
     /// Rounds each 500 ms; what is said holds for 10 s.
     pub fn new(cluster: impl Into<String>, seeds: BTreeSet<NodeId>) -> Self {
-        Self { cluster: cluster.into(), seeds, every: Duration::from_millis(500), valid: Duration::from_secs(10) }
+        let (every, valid) = (Duration::from_millis(500), Duration::from_secs(10));
+        Self { cluster: cluster.into(), seeds, every, valid, tree: Arc::default() }
     }
 }
 
@@ -168,7 +172,15 @@ impl MembershipService {
             gossip: Arc::new(gossip),
             valid: options.valid,
         };
-        let listener = tokio::spawn(listen(handle.clone(), directory, options.every)).abort_handle();
+        let (heard, every) = (handle.clone(), options.every);
+        let listener = tokio::spawn(options.tree.keep("network/gossip", move || {
+            let run = listen(heard.clone(), directory.clone(), every);
+            async move {
+                run.await;
+                Ok(())
+            }
+        }))
+        .abort_handle();
         Ok(Self { handle, net, listener })
     }
 

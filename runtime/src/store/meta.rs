@@ -100,9 +100,16 @@ fn read_copies(disk: &dyn Disk, root: &Path) -> Result<Option<(Identity, bool)>,
 }
 
 /// A new boot: counts it, durably, before it returns. Needs the lock on the folder.
-pub fn boot(disk: &dyn Disk, root: &Path, node: NodeId, cluster_generation: u32) -> Result<Identity, StoreError> {
+/// `first` is the number of the first boot of a new folder: higher than that of any boot whose folder is lost.
+pub fn boot(
+    disk: &dyn Disk,
+    root: &Path,
+    node: NodeId,
+    cluster_generation: u32,
+    first: Incarnation,
+) -> Result<Identity, StoreError> {
     let incarnation = match read_copies(disk, root)? {
-        None => Incarnation(1),
+        None => first,
         Some((found, both)) => {
             if found.node != node || found.cluster_generation != cluster_generation {
                 return Err(StoreError::OtherNode {
@@ -200,7 +207,7 @@ mod tests {
         let mut last = 0;
         for seed in 0..400 {
             disk.stop_after(seed % 12);
-            let booted = boot(&disk, Path::new(ROOT), NodeId(7), 1);
+            let booted = boot(&disk, Path::new(ROOT), NodeId(7), 1, Incarnation(1));
             disk.crash(seed);
             if let Ok(identity) = booted {
                 assert!(identity.incarnation.0 > last, "seed {seed}");
@@ -213,16 +220,16 @@ mod tests {
     #[test]
     fn one_damaged_copy_does_not_repeat_a_boot_and_two_refuse() {
         let (disk, root) = (SimDisk::new(), Path::new(ROOT));
-        boot(&disk, root, NodeId(7), 1).unwrap();
-        let second = boot(&disk, root, NodeId(7), 1).unwrap();
+        boot(&disk, root, NodeId(7), 1, Incarnation(1)).unwrap();
+        let second = boot(&disk, root, NodeId(7), 1, Incarnation(1)).unwrap();
         assert_eq!(second.incarnation, Incarnation(2));
         assert!(disk.flip_bit(&root.join("node.a"), 20, 3));
-        assert!(boot(&disk, root, NodeId(7), 1).unwrap().incarnation > second.incarnation);
-        assert!(matches!(boot(&disk, root, NodeId(8), 1), Err(StoreError::OtherNode { .. })));
+        assert!(boot(&disk, root, NodeId(7), 1, Incarnation(1)).unwrap().incarnation > second.incarnation);
+        assert!(matches!(boot(&disk, root, NodeId(8), 1, Incarnation(1)), Err(StoreError::OtherNode { .. })));
         for name in COPIES {
             assert!(disk.flip_bit(&root.join(name), 20, 3));
         }
-        assert!(matches!(boot(&disk, root, NodeId(7), 1), Err(StoreError::IdentityLost(_))));
+        assert!(matches!(boot(&disk, root, NodeId(7), 1, Incarnation(1)), Err(StoreError::IdentityLost(_))));
     }
 
     #[test]

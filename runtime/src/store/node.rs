@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use onemec_wire::{Epoch, GroupId, NodeId, Seq};
+use onemec_wire::{Epoch, GroupId, Incarnation, NodeId, Seq};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::append::{Append, AppendOptions, Drive, Entry, Fatal, FatalHook, Recovered, Step};
@@ -30,6 +30,8 @@ pub type DamageHook = Arc<dyn Fn(&Damage) + Send + Sync>;
 /// How a store is run.
 #[derive(Clone)]
 pub struct StoreOptions {
+    /// Number of the first boot of a new folder: higher than that of any boot of this node whose folder is lost.
+    pub first_incarnation: Incarnation,
     /// The groups' log.
     pub wal: WalOptions,
     /// A tail from this length on wants a checkpoint.
@@ -49,6 +51,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
+            first_incarnation: Incarnation(1),
             wal: WalOptions::default(),
             tail_bytes_max: 256 << 10,
             segment_bytes: 256 << 10,
@@ -127,7 +130,7 @@ impl Store {
         options: StoreOptions,
     ) -> Result<(Self, Recovery), StoreError> {
         let (lock, before) = FolderLock::take(&*disk, root)?;
-        let identity = meta::boot(&*disk, root, node, cluster_generation)?;
+        let identity = meta::boot(&*disk, root, node, cluster_generation, options.first_incarnation)?;
         lock.hold(identity.incarnation)?;
         let meta = Meta::open(Arc::clone(&disk), root.join("meta"))?;
         let dir = root.join("groups");

@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::types::{
-    Ae, AePage, AuditLine, AuditPage, Candidates, CapabilityFile, Directory, Drain, DrainOrder, ErrorBody, Handover,
-    HandoverPage, Health, LabelOrder, Measurements, MeasurementsTaken, MoveOrder, MoveResult, Status,
+    Ae, AePage, AuditLine, AuditPage, Candidates, CapabilityFile, Deaths, DeathsOrder, Directory, Drain, DrainOrder,
+    ErrorBody, ForceOrder, Forced, Handover, HandoverPage, Health, LabelOrder, Measurements, MeasurementsTaken,
+    MoveOrder, MoveResult, NodeOrder, NodeRemoved, Status, VoterOrder, Voters,
 };
 
 /// Opening a connection takes no longer.
@@ -157,6 +158,26 @@ impl AdminClient {
     /// `POST /measurements`. # Errors: see [`AdminFailure`].
     pub async fn measure(&self, measurements: &Measurements) -> Result<MeasurementsTaken, AdminFailure> {
         self.post("/measurements", measurements).await
+    }
+    /// `GET /voters`. # Errors: see [`AdminFailure`].
+    pub async fn voters(&self) -> Result<Voters, AdminFailure> {
+        self.get("/voters").await
+    }
+    /// `POST /voters`. # Errors: see [`AdminFailure`].
+    pub async fn change_voters(&self, order: &VoterOrder) -> Result<Voters, AdminFailure> {
+        self.post("/voters", order).await
+    }
+    /// `POST /nodes/remove`. # Errors: see [`AdminFailure`].
+    pub async fn remove_node(&self, order: &NodeOrder) -> Result<NodeRemoved, AdminFailure> {
+        self.post("/nodes/remove", order).await
+    }
+    /// `POST /groups/{group}/force`. # Errors: see [`AdminFailure`].
+    pub async fn force(&self, group: &str, order: &ForceOrder) -> Result<Forced, AdminFailure> {
+        self.post(&format!("/groups/{}/force", segment(group)), order).await
+    }
+    /// `POST /deaths`. # Errors: see [`AdminFailure`].
+    pub async fn confirm_deaths(&self, order: &DeathsOrder) -> Result<Deaths, AdminFailure> {
+        self.post("/deaths", order).await
     }
     /// All pages of `GET /audit`. # Errors: see [`AdminFailure`].
     pub async fn audit(&self) -> Result<Vec<AuditLine>, AdminFailure> {

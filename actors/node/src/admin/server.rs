@@ -11,8 +11,9 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::types::{
-    Ae, AePage, AuditPage, Candidates, CapabilityFile, Directory, Drain, DrainOrder, ErrorBody, HandoverPage, Health,
-    LabelOrder, Measurements, MeasurementsTaken, MoveOrder, MoveResult, Status,
+    Ae, AePage, AuditPage, Candidates, CapabilityFile, Deaths, DeathsOrder, Directory, Drain, DrainOrder, ErrorBody,
+    ForceOrder, Forced, HandoverPage, Health, LabelOrder, Measurements, MeasurementsTaken, MoveOrder, MoveResult,
+    NodeOrder, NodeRemoved, Status, VoterOrder, Voters,
 };
 
 /// Orders with a longer body are refused.
@@ -85,6 +86,16 @@ pub trait AdminBackend: Send + Sync + 'static {
     fn label(&self, ae: String, order: LabelOrder) -> impl Future<Output = Answer<LabelOrder>> + Send;
     /// Takes what the network measured.
     fn measure(&self, measurements: Measurements) -> impl Future<Output = Answer<MeasurementsTaken>> + Send;
+    /// Who votes in the directory.
+    fn voters(&self) -> impl Future<Output = Answer<Voters>> + Send;
+    /// Changes who votes.
+    fn change_voters(&self, order: VoterOrder) -> impl Future<Output = Answer<Voters>> + Send;
+    /// Takes a node out for good.
+    fn remove_node(&self, order: NodeOrder) -> impl Future<Output = Answer<NodeRemoved>> + Send;
+    /// Lets a node lead a group of which no member is left.
+    fn force(&self, group: String, order: ForceOrder) -> impl Future<Output = Answer<Forced>> + Send;
+    /// Confirms that nodes are dead.
+    fn confirm_deaths(&self, order: DeathsOrder) -> impl Future<Output = Answer<Deaths>> + Send;
     /// Lines of the audit log after `after`.
     fn audit(&self, after: u64, limit: usize) -> impl Future<Output = Answer<AuditPage>> + Send;
     /// The capability file.
@@ -136,6 +147,13 @@ pub fn router<B: AdminBackend>(backend: Arc<B>) -> Router {
         .route("/admin/v1/undrain", post(undrain::<B>))
         .route("/admin/v1/aes/{ae}/label", post(label::<B>))
         .route("/admin/v1/measurements", post(measure::<B>))
+        .route(
+            "/admin/v1/voters",
+            get(async |State(b): State<Arc<B>>| reply(b.voters().await)).post(change_voters::<B>),
+        )
+        .route("/admin/v1/nodes/remove", post(remove_node::<B>))
+        .route("/admin/v1/groups/{group}/force", post(force::<B>))
+        .route("/admin/v1/deaths", post(confirm_deaths::<B>))
         .route("/admin/v1/audit", get(audit::<B>))
         .route("/admin/v1/capabilities", get(async |State(b): State<Arc<B>>| reply(b.capabilities().await)))
         .route("/metrics", get(metrics::<B>))
@@ -246,6 +264,47 @@ async fn handovers<B: AdminBackend>(State(b): State<Arc<B>>, Query(p): Query<Pag
 async fn audit<B: AdminBackend>(State(b): State<Arc<B>>, Query(p): Query<Page>) -> Response {
     match p.after_number() {
         Ok(after) => reply(b.audit(after, p.limit()).await),
+        Err(e) => e.into_response(),
+    }
+}
+
+async fn change_voters<B: AdminBackend>(
+    State(b): State<Arc<B>>,
+    order: Result<Json<VoterOrder>, JsonRejection>,
+) -> Response {
+    match body(order) {
+        Ok(order) => reply(b.change_voters(order).await),
+        Err(e) => e.into_response(),
+    }
+}
+
+async fn remove_node<B: AdminBackend>(
+    State(b): State<Arc<B>>,
+    order: Result<Json<NodeOrder>, JsonRejection>,
+) -> Response {
+    match body(order) {
+        Ok(order) => reply(b.remove_node(order).await),
+        Err(e) => e.into_response(),
+    }
+}
+
+async fn force<B: AdminBackend>(
+    State(b): State<Arc<B>>,
+    Path(group): Path<String>,
+    order: Result<Json<ForceOrder>, JsonRejection>,
+) -> Response {
+    match body(order) {
+        Ok(order) => reply(b.force(group, order).await),
+        Err(e) => e.into_response(),
+    }
+}
+
+async fn confirm_deaths<B: AdminBackend>(
+    State(b): State<Arc<B>>,
+    order: Result<Json<DeathsOrder>, JsonRejection>,
+) -> Response {
+    match body(order) {
+        Ok(order) => reply(b.confirm_deaths(order).await),
         Err(e) => e.into_response(),
     }
 }

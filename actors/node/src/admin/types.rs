@@ -53,6 +53,9 @@ pub struct Status {
     /// Which of all these are in memory.
     #[serde(default)]
     pub memory: GroupMemory,
+    /// Federation groups and roles by capability.
+    #[serde(default)]
+    pub federation: Federation,
     /// Alarms that are on (frequent moves, crash loops, groups below their minimum).
     #[serde(default)]
     pub alarms: Vec<Alarm>,
@@ -460,6 +463,9 @@ pub struct CapabilityFile {
     pub resource_types: serde_json::Value,
     /// Everything else by area.
     pub areas: serde_json::Value,
+    /// All nodes, as they say themselves.
+    #[serde(default)]
+    pub nodes: Vec<NodeCapabilities>,
 }
 
 /// A page of the audit log.
@@ -483,4 +489,161 @@ pub struct ErrorBody {
     /// When trying again makes sense.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+}
+
+/// Who belongs together and who does what, by what nodes say of themselves (rows O03, O04).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Federation {
+    /// The groups of the topology.
+    pub groups: Vec<FederationGroup>,
+    /// All roles.
+    pub roles: Vec<FederationRole>,
+}
+
+/// A federation group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FederationGroup {
+    /// Its name.
+    pub name: String,
+    /// The live nodes that satisfy its rule.
+    pub members: Vec<String>,
+}
+
+/// A role.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FederationRole {
+    /// `handover-anchor`, `swarm-worker`, `learning-participant`.
+    pub role: String,
+    /// Who has it.
+    pub holders: Vec<String>,
+}
+
+/// `GET /admin/v1/voters`: the members of the directory's Raft group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Voters {
+    /// Voters first.
+    pub members: Vec<Voter>,
+}
+
+/// A member of the directory's Raft group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Voter {
+    /// Its node.
+    pub node: String,
+    /// Its store: another one after its disk was lost.
+    pub store: String,
+    /// It votes; else it learns.
+    pub votes: bool,
+    /// It leads.
+    pub leads: bool,
+    /// Its node is up.
+    pub up: bool,
+}
+
+/// What to do about a voter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VoterAction {
+    /// The node votes.
+    #[default]
+    Add,
+    /// It learns only.
+    Remove,
+    /// Another one votes in its place, in one step.
+    Replace,
+}
+
+/// `POST /admin/v1/voters`: answered with [`Voters`]. Giving an order twice does no harm.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VoterOrder {
+    /// What.
+    pub action: VoterAction,
+    /// The node.
+    pub node: String,
+    /// Of a replacement: who votes from now on.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// Give up after; 0: 20 s. 50 s at most.
+    #[serde(default)]
+    pub deadline_ms: u64,
+}
+
+/// `POST /admin/v1/nodes/remove`: answered with [`NodeRemoved`]. Giving an order twice does no harm.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeOrder {
+    /// The node.
+    pub node: String,
+    /// Answer after this time, done or not; 0: 20 s. 50 s at most.
+    #[serde(default)]
+    pub deadline_ms: u64,
+}
+
+/// How far the removal of a node is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRemoved {
+    /// The node.
+    pub node: String,
+    /// It is out. If not, nothing was changed: give the order again.
+    pub done: bool,
+    /// The first 20 groups that count on it, with the reason.
+    #[serde(default)]
+    pub waiting_for: Vec<String>,
+}
+
+/// `POST /admin/v1/groups/{group}/force`: an operator lets a node lead a group of which no member is left.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForceOrder {
+    /// The node.
+    pub node: String,
+    /// What was acknowledged and is not in its store is lost, and that is wanted.
+    #[serde(default)]
+    pub accept_data_loss: bool,
+}
+
+/// A group that is led by order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forced {
+    /// The group.
+    pub group: String,
+    /// Who leads it.
+    pub node: String,
+    /// In which epoch.
+    pub epoch: u64,
+    /// What was lost.
+    pub text: String,
+}
+
+/// `POST /admin/v1/deaths`: an operator confirms that nodes are dead, although many are. At the directory's leader only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeathsOrder {
+    /// The nodes.
+    pub nodes: Vec<String>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deaths {
+    /// Dead in the directory now.
+    pub dead: Vec<String>,
+    /// Not: they still ask for leases, or their lease has not run out yet.
+    pub alive: Vec<String>,
+}
+
+/// What a node said of itself by gossip (rows O01, O02).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeCapabilities {
+    /// The node.
+    pub node: String,
+    /// Age of what it said; the asked node's own is 0.
+    pub age_ms: u64,
+    /// It still holds.
+    pub fresh: bool,
+    /// Processor, memory, accelerators, place, energy, APIs, trust.
+    pub capabilities: onemec_runtime::membership::Capabilities,
+    /// How busy it is.
+    pub load: onemec_runtime::membership::Load,
 }

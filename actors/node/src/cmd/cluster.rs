@@ -65,6 +65,12 @@ fn text(s: &Status) -> String {
         table.row([&m.name, &m.id.to_string(), &m.state, &m.roles.join(","), &m.aes.to_string(), &load, &seen, &m.poa]);
     }
     let _ = write!(out, "{table}");
+    for g in &s.federation.groups {
+        let _ = writeln!(out, "\nfederation group {}: {}", g.name, g.members.join(", "));
+    }
+    for r in s.federation.roles.iter().filter(|r| !r.holders.is_empty()) {
+        let _ = writeln!(out, "role {}: {}", r.role, r.holders.join(", "));
+    }
     if let Some(b) = &s.buffer {
         let _ = writeln!(
             out,
@@ -147,6 +153,22 @@ pub(super) async fn capabilities(context: &Context) -> Done {
         for (name, value) in [&f.resource_types, &f.areas].into_iter().filter_map(|v| v.as_object()).flatten() {
             let _ = writeln!(out, "  {name}: {value}");
         }
+        let mut table =
+            Table::new(&["node", "cores", "memory MiB", "accelerators", "storage GiB", "energy", "load", "age"]);
+        for n in &f.nodes {
+            let c = &n.capabilities;
+            table.row([
+                n.node.clone(),
+                c.cpu_cores.to_string(),
+                (c.memory_bytes >> 20).to_string(),
+                c.gpus.to_string(),
+                (c.storage_bytes >> 30).to_string(),
+                format!("{:?}", c.energy).to_lowercase(),
+                format!("{:.2}", n.load.cpu),
+                format!("{} ms{}", n.age_ms, if n.fresh { "" } else { " (too old)" }),
+            ]);
+        }
+        let _ = write!(out, "\n{table}");
         out
     })
 }

@@ -3,6 +3,7 @@
 mod ca;
 mod cluster;
 mod config;
+mod daytwo;
 mod device;
 mod up;
 
@@ -103,6 +104,10 @@ pub async fn run(cli: Cli) -> Done {
         Command::Drain { node, to, undo } => cluster::drain(&context, node, to, undo).await,
         Command::Candidates { ae, n } => device::candidates(&context, &ae, n).await,
         Command::Handovers { last, here } => device::handovers(&context, last, here).await,
+        Command::Voters { command } => daytwo::voters(&context, command).await,
+        Command::Nodes { command } => daytwo::nodes(&context, command).await,
+        Command::Force { group, on, accept_data_loss } => daytwo::force(&context, group, on, accept_data_loss).await,
+        Command::ConfirmDeaths { nodes } => daytwo::confirm_deaths(&context, nodes).await,
         Command::Ca { command: CaCommand::Init { dir, domain } } => ca::init(&context, &dir, &domain),
         Command::Ca { command: CaCommand::Issue { dir, topology, name, out } } => {
             ca::issue(&context, &dir, &topology, &name, out)

@@ -23,14 +23,16 @@ use super::ca::Certificates;
 use super::journal::Journal;
 use super::mover::Mover;
 use super::network::Network;
+use super::nodes::Nodes;
 use super::residency::{self, Rules};
-use super::{drains, metrics, views};
+use super::{daytwo, drains, metrics, views};
 use crate::admin::server::{AdminBackend, AdminError, Answer};
 use crate::admin::types::{
-    Ae, AePage, Alarm, AuditPage, Candidates, CapabilityFile, Directory, Drain, DrainOrder, Handover, HandoverPage,
-    Health, LabelOrder, Measurement, MeasurementRefused, Measurements, MeasurementsTaken, MoveOrder, MoveResult,
-    Status,
+    Ae, AePage, Alarm, AuditPage, Candidates, CapabilityFile, Deaths, DeathsOrder, Directory, Drain, DrainOrder,
+    ForceOrder, Forced, Handover, HandoverPage, Health, LabelOrder, Measurement, MeasurementRefused, Measurements,
+    MeasurementsTaken, MoveOrder, MoveResult, NodeOrder, NodeRemoved, Status, VoterOrder, Voters,
 };
+use crate::node::Member;
 use crate::topology::{Node, Topology};
 
 /// Results of orders that are remembered.
@@ -59,6 +61,7 @@ pub(super) struct Live {
 pub(super) struct Backend {
     pub(super) topology: Topology,
     pub(super) node: Node,
+    pub(super) nodes: Arc<Nodes>,
     pub(super) began: Instant,
     pub(super) live: RwLock<Option<Arc<Live>>>,
     pub(super) journal: Arc<Journal>,
@@ -73,10 +76,11 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    pub(super) fn new(topology: Topology, node: Node, journal: Arc<Journal>, tree: Arc<Tree>) -> Self {
+    pub(super) fn new(member: &Member, nodes: Arc<Nodes>, journal: Arc<Journal>, tree: Arc<Tree>) -> Self {
         Self {
-            topology,
-            node,
+            topology: member.topology.clone(),
+            node: member.node.clone(),
+            nodes,
             began: Instant::now(),
             live: RwLock::new(None),
             journal,
@@ -150,12 +154,12 @@ impl Backend {
     }
 
     pub(super) fn name_of(&self, node: NodeId) -> String {
-        self.topology.node.iter().find(|n| n.id == node.0).map_or_else(|| node.to_string(), |n| n.name.clone())
+        self.nodes.name_of(node)
     }
 
-    fn node_named(&self, name: &str) -> Answer<NodeId> {
-        self.topology.node.iter().find(|n| n.name == name).map(|n| NodeId(n.id)).ok_or_else(|| {
-            let names = self.topology.names();
+    pub(super) fn node_named(&self, name: &str) -> Answer<NodeId> {
+        self.nodes.named(name).ok_or_else(|| {
+            let names = self.nodes.names();
             AdminError::new(
                 404,
                 "no-such-node",
@@ -359,6 +363,30 @@ impl AdminBackend for Backend {
         Ok(end)
     }
 
+    async fn voters(&self) -> Answer<Voters> {
+        Ok(daytwo::voters(self, &*self.live()?))
+    }
+
+    async fn change_voters(&self, order: VoterOrder) -> Answer<Voters> {
+        let live = self.live()?;
+        daytwo::change_voters(self, &live, &order).await
+    }
+
+    async fn remove_node(&self, order: NodeOrder) -> Answer<NodeRemoved> {
+        let live = self.live()?;
+        daytwo::remove_node(self, &live, &order).await
+    }
+
+    async fn force(&self, group: String, order: ForceOrder) -> Answer<Forced> {
+        let live = self.live()?;
+        daytwo::force(self, &live, &group, &order).await
+    }
+
+    async fn confirm_deaths(&self, order: DeathsOrder) -> Answer<Deaths> {
+        let live = self.live()?;
+        daytwo::confirm_deaths(self, &live, &order).await
+    }
+
     async fn audit(&self, after: u64, limit: usize) -> Answer<AuditPage> {
         let live = self.live()?;
         let Some(audit) = &live.audit else {
@@ -371,7 +399,7 @@ impl AdminBackend for Backend {
     }
 
     async fn capabilities(&self) -> Answer<CapabilityFile> {
-        Ok(views::capabilities(&*self.live()?))
+        Ok(views::capabilities(self, &*self.live()?))
     }
 
     async fn metrics(&self) -> String {

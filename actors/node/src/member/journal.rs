@@ -20,6 +20,7 @@ use onemec_runtime::supervise::{Health, Tree};
 use onemec_wire::{ContextId, Epoch, GroupId, Member, NodeId};
 use parking_lot::Mutex;
 
+use super::nodes::Nodes;
 use super::steward::AE_KEY;
 use crate::admin::types::Handover;
 
@@ -65,7 +66,7 @@ struct State {
 
 /// See the module.
 pub(super) struct Journal {
-    names: HashMap<NodeId, String>,
+    nodes: Arc<Nodes>,
     state: Mutex<State>,
     /// So that an ordinary request looks at one number.
     awaited: AtomicUsize,
@@ -76,7 +77,7 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Reads what is in the folder and begins to write there.
-    pub(super) fn open(dir: &Path, names: HashMap<NodeId, String>, tree: Arc<Tree>) -> Self {
+    pub(super) fn open(dir: &Path, nodes: Arc<Nodes>, tree: Arc<Tree>) -> Self {
         let mut moves: VecDeque<Handover> = VecDeque::new();
         for file in [FORMER, FILE] {
             read(&dir.join(file), &mut moves);
@@ -99,11 +100,11 @@ impl Journal {
         }
         let next = moves.back().map_or(1, |h| h.id + 1);
         let state = State { next, moves, ..State::default() };
-        Self { names, state: Mutex::new(state), awaited: AtomicUsize::new(0), latency: DashMap::new(), lines }
+        Self { nodes, state: Mutex::new(state), awaited: AtomicUsize::new(0), latency: DashMap::new(), lines }
     }
 
     pub(super) fn name_of(&self, node: NodeId) -> String {
-        self.names.get(&node).cloned().unwrap_or_else(|| node.to_string())
+        self.nodes.name_of(node)
     }
 
     /// A move of which this node was source or target.
@@ -392,7 +393,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = line(1, None) + &line(2, None) + &line(1, Some(7)) + "{\"id\":3,";
         std::fs::write(dir.path().join(FILE), text).unwrap();
-        let journal = Journal::open(dir.path(), HashMap::new(), Arc::default());
+        let topology = crate::topology::parse(include_str!("../../../../cluster-configs/local-3.toml")).unwrap();
+        let journal = Journal::open(dir.path(), Arc::new(Nodes::new(&topology)), Arc::default());
         let (page, more) = journal.page(0, 1);
         assert_eq!((page[0].id, page[0].attach_us, more), (1, Some(7), true));
         let (page, more) = journal.page(1, 10);

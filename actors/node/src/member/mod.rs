@@ -2,13 +2,17 @@
 
 mod backend;
 pub mod ca;
+mod daytwo;
 mod drains;
+mod federation;
 mod glue;
 mod hosting;
 mod journal;
 mod metrics;
 mod mover;
 mod network;
+mod nodes;
+mod probe;
 mod residency;
 mod steward;
 mod targets;
@@ -24,11 +28,10 @@ use onemec_core::group::GroupTiming;
 use onemec_core::lease::LeaseTiming;
 use onemec_cse::http::{HttpFigures, HttpLimits, Listener, ListenerOptions};
 use onemec_cse::notify::{SendOptions, SendPolicy, Sender};
-use onemec_cse::{AuthMode, Cse, CseIndex, CseOptions, CseParts, NotifyHandler, PeerCse, TreeFactory};
-use onemec_onem2m::CseIdentity;
+use onemec_cse::{AuthMode, Cse, CseIndex, CseOptions, CseParts, NotifyHandler, TreeFactory};
 use onemec_runtime::exec::{Actors, ExecOptions, GroupLimits, MemoryOptions};
 use onemec_runtime::host::{Host, HostOptions};
-use onemec_runtime::membership::{Capabilities, Energy, Location};
+use onemec_runtime::peers;
 use onemec_runtime::pki::{ClientAuth, Pki, Want, read_pem_certificates};
 use onemec_runtime::supervise::Tree;
 use onemec_runtime::transport::Profile;
@@ -42,9 +45,11 @@ use crate::steering::takeover::{OpenDoor, SERVICE_ADDRESS, Takeover};
 use crate::telemetry;
 use crate::topology::{Auth, Durability, Node, Role, Topology};
 use backend::Backend;
+pub(crate) use federation::energy;
 use journal::Journal;
 use mover::Mover;
 use network::Network;
+use nodes::Nodes;
 use residency::Rules;
 pub(crate) use steward::AE_KEY;
 use steward::Steward;
@@ -75,10 +80,10 @@ pub async fn run(member: Member) -> Result<(), NodeError> {
         telemetry::of_process().export_to(collector, member.node.name.clone());
     }
     // The admin API answers from the first moment on, and over all boots: who waits can see what for.
-    let names = member.topology.node.iter().map(|n| (NodeId(n.id), n.name.clone())).collect();
+    let nodes = Arc::new(Nodes::new(&member.topology));
     let tree = Arc::new(Tree::default());
-    let journal = Arc::new(Journal::open(&member.data_dir, names, tree.clone()));
-    let backend = Arc::new(Backend::new(member.topology.clone(), member.node.clone(), journal, tree.clone()));
+    let journal = Arc::new(Journal::open(&member.data_dir, nodes.clone(), tree.clone()));
+    let backend = Arc::new(Backend::new(&member, nodes, journal, tree.clone()));
     let admin_listen = member.node.admin_listen;
     let mut admin_socket = Some(bind(admin_listen, "admin_listen").await?);
     let door = backend.clone();
@@ -147,6 +152,7 @@ async fn serve(
     let targets = Arc::new(Targets {
         runtime: runtime.clone(),
         gossip: host.membership(),
+        nodes: backend.nodes.clone(),
         topology: topology.clone(),
         rules: rules.clone(),
         places: parking_lot::Mutex::default(),
@@ -169,9 +175,27 @@ async fn serve(
         )),
         buffer: buffer.clone().map(|b| b as _),
     });
-    for other in topology.node.iter().filter(|n| n.id != node.id) {
-        cse.learn_peer(NodeId(other.id), peer_cse(topology, other));
-    }
+    tasks.spawn(tree.clone().keep("cluster/nodes", {
+        let (nodes, directory, cse) = (backend.nodes.clone(), host.directory(), cse.clone());
+        let domain = topology.cluster.domain.clone();
+        move || {
+            let follow = nodes::follow(nodes.clone(), directory.clone(), cse.clone(), domain.clone());
+            async move {
+                follow.await;
+                Ok(())
+            }
+        }
+    }));
+    tasks.spawn(tree.clone().keep("cluster/federation", {
+        let (rules, directory, gossip) = (federation::Rules::new(topology), host.directory(), host.membership());
+        move || {
+            let run = federation::run(rules.clone(), directory.clone(), gossip.clone());
+            async move {
+                run.await;
+                Err("it ended".into())
+            }
+        }
+    }));
     let factory = Arc::new(TreeFactory::new(index.clone()));
     let hosting = hosting::Host {
         runtime: runtime.clone(),
@@ -407,13 +431,12 @@ fn host_options(
             ..MemoryOptions::default()
         },
     };
+    let cluster_address = node.cluster_address.clone().unwrap_or_else(|| node.cluster_listen.to_string());
     let mut info = BTreeMap::from([
-        ("name".to_owned(), node.name.clone()),
-        ("poa".to_owned(), node.poa()),
-        ("admin".to_owned(), node.admin_url()),
-        ("cse_id".to_owned(), node.cse_id.clone()),
+        (peers::ADDRESSES.to_owned(), cluster_address),
         (dns::ADDRESSES.to_owned(), node.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
     ]);
+    info.extend(nodes::info(node));
     info.extend(residency::info(&topology.cluster.domain, &node.capabilities.region, &node.capabilities.trust));
     if let Some(service) = &node.service_address {
         info.insert(SERVICE_ADDRESS.to_owned(), service.address.clone());
@@ -433,7 +456,7 @@ fn host_options(
         segment_bytes: usize::try_from(topology.storage.segment_bytes).unwrap_or(usize::MAX >> 4),
         audit: topology.observability.audit.then(|| data_dir.join(AUDIT_FILE)),
         info,
-        capabilities: capabilities(topology, node),
+        capabilities: probe::capabilities(topology, node, data_dir),
         pki,
     })
 }
@@ -445,29 +468,6 @@ fn dns_options(topology: &Topology, node: &Node) -> Result<Option<DnsOptions>, d
         return Ok(None);
     };
     Ok(Some(DnsOptions { listen, zone: Zone::new(name, steering.dns_ttl_s)? }))
-}
-
-/// What the node says of itself to all others (row O01).
-fn capabilities(topology: &Topology, node: &Node) -> Capabilities {
-    let c = &node.capabilities;
-    Capabilities {
-        roles: node.roles.iter().filter_map(|r| serde_json::to_value(r).ok()?.as_str().map(str::to_owned)).collect(),
-        domain: topology.cluster.domain.clone(),
-        location: c.location.map(|l| Location { latitude_deg: l.lat, longitude_deg: l.lon }),
-        cpu_cores: c.cpu_cores,
-        memory_bytes: c.memory_mib << 20,
-        gpus: c.gpus,
-        storage_bytes: c.storage_gib << 30,
-        energy: match c.energy.as_str() {
-            "mains" => Energy::Grid,
-            "solar" => Energy::Renewable,
-            "battery" => Energy::Battery,
-            _ => Energy::Unknown,
-        },
-        apis: c.apis.iter().cloned().collect(),
-        trust: c.trust.iter().cloned().collect(),
-        latency_ms: None,
-    }
 }
 
 fn cse_options(topology: &Topology, node: &Node) -> CseOptions {
@@ -500,17 +500,6 @@ fn send_options(topology: &Topology) -> Result<SendOptions, NodeError> {
         authorities: authorities.transpose()?,
         ..SendOptions::default()
     })
-}
-
-fn peer_cse(topology: &Topology, node: &Node) -> PeerCse {
-    PeerCse {
-        identity: CseIdentity {
-            base_name: node.cse_base.as_str().into(),
-            cse_id: node.cse_id.as_str().into(),
-            sp_id: topology.cluster.domain.as_str().into(),
-        },
-        poa: vec![node.poa()],
-    }
 }
 
 fn listener_options(

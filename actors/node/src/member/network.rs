@@ -68,11 +68,13 @@ impl Network {
     /// # Errors
     /// In words, if there is no such place, or no node's place is known.
     pub(super) fn place(&self, device: ContextId, at: Location) -> Result<(), String> {
-        let nodes = self.mover.targets.topology.node.iter();
-        let known = nodes.filter_map(|n| Some((NodeId(n.id), n.capabilities.location?)));
+        let nodes = self.mover.targets.gossip.all().into_iter();
+        let known = nodes.filter_map(|(node, facts)| Some((node, facts.capabilities.location?)));
         let mut measured = 0;
         for (node, l) in known {
-            let km = at.distance_km(Location { lat: l.lat, lon: l.lon }).ok_or("there is no such place")?;
+            let km = at
+                .distance_km(Location { lat: l.latitude_deg, lon: l.longitude_deg })
+                .ok_or("there is no such place")?;
             self.signal(device, node, expected_dbm(km))?;
             measured += 1;
         }

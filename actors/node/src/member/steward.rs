@@ -87,7 +87,7 @@ fn load(runtime: &Runtime) -> Load {
         .map_or(0.0, |l| (l / cores).clamp(0.0, 1.0));
     let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|t| memory_in_use(&t)).unwrap_or(0.0);
     let contexts = drains::aes_at(runtime, runtime.member().node);
-    Load { cpu: busy, memory, contexts, battery: None }
+    Load { cpu: busy, memory, contexts, battery: super::probe::battery() }
 }
 
 /// Share of the memory in use, from /proc/meminfo.

@@ -14,8 +14,9 @@ use onemec_wire::{ContextId, GroupId, NodeId};
 use parking_lot::Mutex;
 
 use super::drains;
+use super::nodes::{NodeView, Nodes};
 use super::residency::Rules;
-use crate::topology::{Node, Topology};
+use crate::topology::Topology;
 
 /// Devices whose places are remembered, and for how long.
 const PLACES_MAX: usize = 65_536;
@@ -27,6 +28,7 @@ const NEAR: f64 = 0.1;
 pub(super) struct Targets {
     pub(super) runtime: Runtime,
     pub(super) gossip: MembershipHandle,
+    pub(super) nodes: Arc<Nodes>,
     pub(super) topology: Topology,
     pub(super) rules: Arc<Rules>,
     /// Where devices said that they are, and when.
@@ -54,8 +56,15 @@ impl Targets {
     /// All nodes, ranked or excluded, for a group.
     pub(super) fn ranking(&self, group: GroupId) -> Ranking {
         let heard: BTreeMap<NodeId, Heard> = self.gossip.heard().into_iter().map(|h| (h.node, h)).collect();
-        let facts: Vec<TargetFacts> =
-            self.topology.node.iter().map(|n| self.facts(n, heard.get(&NodeId(n.id)), group)).collect();
+        let facts: Vec<TargetFacts> = self
+            .nodes
+            .all()
+            .into_iter()
+            .map(|n| {
+                let h = heard.get(&n.id);
+                self.facts(n, h, group)
+            })
+            .collect();
         let directory = self.runtime.directory().read();
         let placement = directory.group(group);
         let contexts = placement.into_iter().flat_map(|p| &p.contexts).filter_map(|c| directory.context(*c));
@@ -91,35 +100,33 @@ impl Targets {
         candidates.iter().map(|c| c.node).collect()
     }
 
-    fn facts(&self, node: &Node, heard: Option<&Heard>, group: GroupId) -> TargetFacts {
-        let id = NodeId(node.id);
+    /// By gossip; a node that was not heard is too old to be a target.
+    fn facts(&self, node: NodeView, heard: Option<&Heard>, group: GroupId) -> TargetFacts {
+        let id = node.id;
         let most = u64::from(self.topology.limits.aes_max);
+        let c = heard.map(|h| h.facts.capabilities.clone()).unwrap_or_default();
         let directory = self.runtime.directory().read();
         let aes = directory.count_at_home(id, ContextKind::AE) as u64;
         let in_sync = directory.group(group).is_some_and(|p| p.in_sync.iter().any(|m| m.node == id));
-        let c = &node.capabilities;
+        let entry = directory.node(id);
         TargetFacts {
             node: id,
-            name: node.name.clone(),
-            up: directory.node(id).is_some_and(|n| n.up),
+            name: node.name,
+            up: entry.is_some_and(|n| n.up),
             draining: directory.fact(&drains::fact_of(id)).is_some(),
-            roles: node
-                .roles
-                .iter()
-                .filter_map(|r| serde_json::to_value(r).ok()?.as_str().map(str::to_owned))
-                .collect(),
-            apis: c.apis.iter().cloned().collect(),
+            roles: node.roles.into_iter().collect(),
+            apis: c.apis,
             capabilities: BTreeMap::from([
                 ("cpu_cores".to_owned(), f64::from(c.cpu_cores)),
                 ("gpus".to_owned(), f64::from(c.gpus)),
-                ("memory_mib".to_owned(), c.memory_mib as f64),
-                ("storage_gib".to_owned(), c.storage_gib as f64),
+                ("memory_mib".to_owned(), (c.memory_bytes >> 20) as f64),
+                ("storage_gib".to_owned(), (c.storage_bytes >> 30) as f64),
             ]),
             load: share(aes, most).max(heard.map_or(0.0, |h| h.facts.load.cpu)),
-            location: c.location.map(|l| Location { lat: l.lat, lon: l.lon }),
-            trust: c.trust.iter().cloned().collect(),
+            location: c.location.map(|l| Location { lat: l.latitude_deg, lon: l.longitude_deg }),
+            trust: c.trust,
             domain: self.topology.cluster.domain.clone(),
-            region: c.region.clone(),
+            region: entry.and_then(|n| n.info.get("region").cloned()).unwrap_or_default(),
             age_ms: heard.map_or(u64::MAX, age_ms),
             valid_ms: heard.map_or(0, |h| h.facts.valid_ms),
             has_replica: in_sync,

@@ -6,17 +6,19 @@ use std::time::Duration;
 use onemec_core::context::{ContextKind, Key};
 use onemec_core::directory::{Command, ContextEntry};
 use onemec_runtime::exec::group::GroupStatus;
+use onemec_runtime::lease::boottime;
 use onemec_runtime::membership::Heard;
 use onemec_wire::{ContextId, GroupId, NodeId};
 
 use super::backend::{Backend, Live};
-use super::drains;
+use super::nodes::NodeView;
 use super::steward::AE_KEY;
 use super::targets::age_ms;
+use super::{drains, federation};
 use crate::admin::server::{AdminError, Answer};
 use crate::admin::types::{
-    Ae, AePage, Alarm, Candidate, Candidates, CapabilityFile, Directory, Excluded, GroupMemory, Member, Placement,
-    Status, Supervised,
+    Ae, AePage, Alarm, Candidate, Candidates, CapabilityFile, Directory, Excluded, GroupMemory, Member,
+    NodeCapabilities, Placement, Status, Supervised,
 };
 use crate::steering::dns;
 
@@ -53,6 +55,14 @@ pub(super) fn find_ae(live: &Live, ae: &str) -> Answer<Found> {
         return Err(AdminError::new(404, "no-such-ae", format!("there is no AE `{ae}`"), next));
     };
     Ok(Found { ae_id: stem(entry), context: place.context, group: place.group, primary: place.primary })
+}
+
+/// The group of that id.
+pub(super) fn group_named(name: &str) -> Answer<GroupId> {
+    name.parse().map_err(|_| {
+        let next = "write it as `onemec force` lists it, for example 1.6.0";
+        AdminError::new(404, "no-group", format!("`{name}` is no group"), next)
+    })
 }
 
 /// AE-IDs of a group.
@@ -188,7 +198,8 @@ pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
         let status = live.runtime.directory().status();
         (status.leader.map(|n| backend.name_of(n)), status.applied)
     };
-    let members = backend.topology.node.iter().map(|n| member(live, n)).collect();
+    let members = backend.nodes.all().into_iter().map(|n| member(live, n)).collect();
+    let federation = federation::view(&live.runtime.directory().read(), &backend.nodes);
     let led = groups.iter().filter(|g| g.role == "primary").count() as u64;
     let memory = live.runtime.memory();
     Status {
@@ -203,6 +214,7 @@ pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
         supervision: Some(tree(backend, live, &groups)),
         groups_led: led,
         groups_replicated: groups.len() as u64 - led,
+        federation,
         buffer: live.cse.buffer_fill(),
         memory: GroupMemory {
             active: memory.active as u64,
@@ -218,11 +230,21 @@ pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
 fn alarms(backend: &Backend, live: &Live) -> Vec<Alarm> {
     let on = backend.journal.alarms(live.runtime.clock().wall_ms());
     let moves = on.into_iter().map(|a| Alarm { code: a.code.into(), text: a.text, since_ms: a.since_ms });
-    moves.chain(backend.crash_loops()).collect()
+    let unburied = live.lease.unburied();
+    let silent: Vec<String> = {
+        let directory = live.runtime.directory().read();
+        unburied.into_iter().filter(|m| directory.is_live(*m)).map(|m| backend.name_of(m.node)).collect()
+    };
+    let mass_death = (!silent.is_empty()).then(|| Alarm {
+        code: "mass-death".into(),
+        text: format!("{0} silent, and so many are dead that an operator must confirm it", silent.join(", ")),
+        since_ms: live.runtime.clock().wall_ms(),
+    });
+    moves.chain(backend.crash_loops()).chain(mass_death).collect()
 }
 
-fn member(live: &Live, node: &crate::topology::Node) -> Member {
-    let id = NodeId(node.id);
+fn member(live: &Live, node: NodeView) -> Member {
+    let id = node.id;
     let aes = drains::aes_at(&live.runtime, id);
     let heard = heard(live, id);
     let directory = live.runtime.directory().read();
@@ -234,13 +256,13 @@ fn member(live: &Live, node: &crate::topology::Node) -> Member {
         Some(_) => "up",
     };
     Member {
-        name: node.name.clone(),
-        id: node.id,
+        name: node.name,
+        id: id.0,
         incarnation: known.map_or(0, |n| n.member.incarnation.0),
         state: state.into(),
-        roles: node.roles.iter().filter_map(|r| serde_json::to_value(r).ok()?.as_str().map(str::to_owned)).collect(),
-        poa: node.poa(),
-        admin: node.admin_url(),
+        roles: node.roles,
+        poa: node.poa,
+        admin: node.admin,
         aes,
         load: heard.as_ref().map_or(0.0, |h| h.facts.load.cpu),
         seen_ms_ago: heard.as_ref().map_or(0, age_ms),
@@ -284,7 +306,7 @@ fn insert(parent: &mut Supervised, path: &str, branch: &onemec_runtime::supervis
 }
 
 /// What this build can do, as the running CSE says it.
-pub(super) fn capabilities(live: &Live) -> CapabilityFile {
+pub(super) fn capabilities(backend: &Backend, live: &Live) -> CapabilityFile {
     let types: serde_json::Map<String, serde_json::Value> = onemec_onem2m::tables::IMPLEMENTED
         .iter()
         .map(|ty| {
@@ -306,5 +328,19 @@ pub(super) fn capabilities(live: &Live) -> CapabilityFile {
             "event_types": [1, 2, 3, 4], "notification_content_types": [1, 2, 3],
             "handover": onemec_mobility::strategy::MoveReason::ALL.map(onemec_mobility::strategy::MoveReason::as_str),
         }),
+        nodes: said(backend, live),
     }
+}
+
+/// What all nodes said of themselves (row O02).
+fn said(backend: &Backend, live: &Live) -> Vec<NodeCapabilities> {
+    let now = boottime();
+    let heard = live.gossip.heard().into_iter().map(|h| NodeCapabilities {
+        node: backend.name_of(h.node),
+        age_ms: age_ms(&h),
+        fresh: h.is_fresh(now),
+        capabilities: h.facts.capabilities,
+        load: h.facts.load,
+    });
+    heard.collect()
 }

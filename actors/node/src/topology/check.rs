@@ -114,6 +114,7 @@ impl Checker<'_> {
         self.dns(t);
         self.takeover(t);
         self.mobility(t);
+        self.federation(t);
         if let Some(url) = &t.observability.otlp_endpoint
             && !url.parse::<Endpoint>().is_ok_and(|e| !e.tls)
         {
@@ -148,6 +149,36 @@ impl Checker<'_> {
             if rule.aes.is_empty() || rule.aes.len() > 64 || rule.aes.matches('*').count() > 4 {
                 let fix = "write an AE-ID, or one with up to four `*`";
                 self.at(line, format!("residency rule for `{}`", rule.aes), fix);
+            }
+        }
+    }
+
+    fn federation(&mut self, t: &Topology) {
+        let mut names = std::collections::BTreeSet::new();
+        for rule in &t.federation_group {
+            let line = self.lines.section("federation_group", "name");
+            if !is_name(&rule.name) {
+                self.at(line, format!("federation group `{}` is not usable", rule.name), NAME_RULE);
+            }
+            if !names.insert(&rule.name) {
+                self.at(line, format!("two federation groups `{}`", rule.name), "give each its own name");
+            }
+            let place = |c: &super::Circle| c.lat.abs() <= 90.0 && c.lon.abs() <= 180.0 && c.km > 0.0;
+            if rule.near.as_ref().is_some_and(|c| !place(c)) {
+                let fix = "lat is -90 to 90, lon -180 to 180, km greater than 0";
+                self.at(line, format!("no such circle in federation group `{}`", rule.name), fix);
+            }
+            if let Some(word) = rule.energy.iter().find(|w| crate::member::energy(w).is_none()) {
+                self.at(line, format!("energy `{word}`"), "use mains, battery or solar");
+            }
+            if rule.cpu_load_max.is_some_and(|max| !(0.0..=1.0).contains(&max)) {
+                self.at(line, "cpu_load_max", "use 0 to 1");
+            }
+        }
+        for (i, n) in t.node.iter().enumerate() {
+            if n.capabilities.energy.as_deref().is_some_and(|w| crate::member::energy(w).is_none()) {
+                let what = format!("energy of node `{}`", n.name);
+                self.at(self.lines.node(i, "energy"), what, "use mains, battery or solar");
             }
         }
     }
@@ -411,7 +442,7 @@ mod tests {
             ("dns_ttl_s = 0", "dns_ttl_s = 301", "dns_ttl_s"),
             ("unmodified = \"second-address\"", "unmodified = \"address-takeover\"", "no service address"),
             (
-                "federation_groups = [\"berlin\"]",
+                "# second_addresses = [\"http://192.0.2.7:8080\"]",
                 "service_address = { interface = \"eth0\", address = \"192.0.2.1/32\" }",
                 "nobody would take over",
             ),
@@ -419,6 +450,9 @@ mod tests {
             ("dns_ttl_s = 0", "dns_listen = \"127.0.0.1:53\"\ndns_zone = \"-.example\"", "is no zone"),
             ("dns_ttl_s = 0", "dns_zone = \"iot.example\"", "no address for its DNS"),
             ("lat = 52.5163", "lat = 152.5163", "no such place"),
+            ("name = \"berlin\"", "name = \"west\"", "two federation groups"),
+            ("km = 25", "km = 0", "no such circle"),
+            ("energy = \"mains\"", "energy = \"coal\"", "energy of node"),
             ("auth = \"none\"", "auth = \"required\"", "nobody could prove"),
         ];
         for (from, to, what) in cases {

@@ -46,6 +46,12 @@ pub struct Topology {
     /// Where AEs' data may be; the first rule that names an AE counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub residency: Vec<ResidencyRule>,
+    /// Which nodes belong together, by what they say of themselves (row O03).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub federation_group: Vec<FederationRule>,
+    /// How many nodes have each role (row O04).
+    #[serde(default)]
+    pub federation_roles: Roles,
     /// Where measurements go.
     #[serde(default)]
     pub observability: Observability,
@@ -297,6 +303,73 @@ pub struct ResidencyRule {
     pub label: String,
 }
 
+/// A circle on the earth.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Circle {
+    /// Degrees, north is positive.
+    pub lat: f64,
+    /// Degrees, east is positive.
+    pub lon: f64,
+    /// Radius in kilometres.
+    pub km: f64,
+}
+
+/// A federation group: the live nodes that satisfy everything that is said here (row O03).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FederationRule {
+    /// Its name.
+    pub name: String,
+    /// Within this circle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near: Option<Circle>,
+    /// One of these domains.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
+    /// All of these roles of the topology.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// All of these APIs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub apis: Vec<String>,
+    /// All of these trust words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trust: Vec<String>,
+    /// One of `mains`, `battery`, `solar`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub energy: Vec<String>,
+    /// At least.
+    pub cpu_cores_min: u32,
+    /// At least.
+    pub gpus_min: u32,
+    /// At least.
+    pub memory_mib_min: u64,
+    /// At least.
+    pub storage_gib_min: u64,
+    /// Load of the processors at most, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_load_max: Option<f64>,
+}
+
+/// How many nodes have each role; the fittest get it (row O04).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Roles {
+    /// Take devices over that lose their host.
+    pub handover_anchors: u32,
+    /// Compute tasks of swarm jobs.
+    pub swarm_workers: u32,
+    /// Train models.
+    pub learning_participants: u32,
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self { handover_anchors: 1, swarm_workers: 2, learning_participants: 2 }
+    }
+}
+
 /// Where measurements go, beside `/metrics` of each node.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -365,21 +438,26 @@ pub struct Location {
     pub lon: f64,
 }
 
-/// What a node offers; gossiped to all.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What a node offers; gossiped to all. What is left out is asked of the machine at the start, where it can be.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Capabilities {
-    /// Processor cores.
-    pub cpu_cores: u32,
-    /// Graphics processors.
-    pub gpus: u32,
-    /// Memory for workloads.
-    pub memory_mib: u64,
-    /// Disk for workloads.
-    pub storage_gib: u64,
-    /// `mains`, `battery`, `solar` or a word of your own; policies compare it.
-    pub energy: String,
-    /// Where the node stands.
+    /// Processor cores; absent: asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_cores: Option<u32>,
+    /// Graphics processors and other accelerators; absent: asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u32>,
+    /// Memory for workloads; absent: asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// Disk for workloads; absent: asked (that of the data folder).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_gib: Option<u64>,
+    /// `mains`, `battery`, `solar`; absent: asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy: Option<String>,
+    /// Where the node stands; absent: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
     /// APIs beyond oneM2M that it serves.
@@ -389,22 +467,6 @@ pub struct Capabilities {
     /// The region that it stands in, for residency policies.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub region: String,
-}
-
-impl Default for Capabilities {
-    fn default() -> Self {
-        Self {
-            cpu_cores: 1,
-            gpus: 0,
-            memory_mib: 1024,
-            storage_gib: 10,
-            energy: "mains".into(),
-            location: None,
-            apis: Vec::new(),
-            trust: Vec::new(),
-            region: String::new(),
-        }
-    }
 }
 
 /// An address that clients use, held by its node or, while that one is dead, by the next one.
@@ -459,9 +521,6 @@ pub struct Node {
     /// What it offers.
     #[serde(default)]
     pub capabilities: Capabilities,
-    /// Federation groups that it joins at start (by place, application domain, QoS).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub federation_groups: Vec<String>,
     /// Where its DNS server listens, where that differs from `steering.dns_listen`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_listen: Option<SocketAddr>,
@@ -505,6 +564,11 @@ impl Node {
     /// URL of its admin API.
     pub fn admin_url(&self) -> String {
         format!("http://{}", self.admin_listen)
+    }
+    /// Its roles as the topology writes them.
+    pub fn role_names(&self) -> Vec<String> {
+        let name = |r: &Role| serde_json::to_value(r).ok()?.as_str().map(str::to_owned);
+        self.roles.iter().filter_map(name).collect()
     }
     /// True if it has the role.
     pub fn is(&self, role: Role) -> bool {

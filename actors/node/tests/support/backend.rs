@@ -3,8 +3,9 @@
 use onemec_node::admin::AdminBackend;
 use onemec_node::admin::server::{AdminError, Answer};
 use onemec_node::admin::types::{
-    Ae, AePage, AuditPage, Candidate, Candidates, CapabilityFile, Directory, Drain, DrainOrder, HandoverPage, Health,
-    LabelOrder, Measurements, MeasurementsTaken, MoveOrder, MoveReason, MoveResult, Placement, Status,
+    Ae, AePage, AuditPage, Candidate, Candidates, CapabilityFile, Deaths, DeathsOrder, Directory, Drain, DrainOrder,
+    ForceOrder, Forced, HandoverPage, Health, LabelOrder, Measurements, MeasurementsTaken, MoveOrder, MoveReason,
+    MoveResult, NodeOrder, NodeRemoved, Placement, Status, VoterOrder, Voters,
 };
 
 use super::{Shared, State};
@@ -121,6 +122,22 @@ impl AdminBackend for Backend {
 
     async fn measure(&self, _: Measurements) -> Answer<MeasurementsTaken> {
         Ok(MeasurementsTaken::default())
+    }
+
+    async fn voters(&self) -> Answer<Voters> {
+        Ok(Voters::default())
+    }
+    async fn change_voters(&self, order: VoterOrder) -> Answer<Voters> {
+        Err(unknown(&order.node))
+    }
+    async fn remove_node(&self, order: NodeOrder) -> Answer<NodeRemoved> {
+        Err(unknown(&order.node))
+    }
+    async fn force(&self, group: String, _: ForceOrder) -> Answer<Forced> {
+        Err(unknown(&group))
+    }
+    async fn confirm_deaths(&self, order: DeathsOrder) -> Answer<Deaths> {
+        Err(unknown(&order.nodes.join(",")))
     }
 
     async fn audit(&self, after: u64, limit: usize) -> Answer<AuditPage> {

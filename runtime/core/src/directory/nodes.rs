@@ -15,8 +15,11 @@ impl Directory {
         info: BTreeMap<String, String>,
         out: &mut EntryOutcome,
     ) -> Result<(), Refusal> {
+        if self.was_removed(member.node) {
+            return Err(Refusal::NotAllowed(format!("{} was removed for good", member.node)));
+        }
         if let Some(known) = self.nodes.get(&member.node) {
-            if known.member == member && known.up {
+            if known.member == member && known.up && known.store == store {
                 return Ok(()); // proposed twice
             }
             if member.incarnation <= known.member.incarnation {
@@ -125,17 +128,32 @@ impl Directory {
         self.groups.iter().filter(|(_, p)| !self.is_live(p.primary)).map(|(id, _)| *id).collect()
     }
 
-    pub(super) fn node_remove(&mut self, node: NodeId, out: &mut EntryOutcome) -> Result<(), Refusal> {
-        let used = |p: &Placement| {
+    /// Whether a node was taken out for good: its number is never used again.
+    pub fn was_removed(&self, node: NodeId) -> bool {
+        self.facts.contains_key(&removed_fact(node))
+    }
+
+    /// Groups that count on a node: it leads them, or is in one of their sets.
+    pub fn counting_on(&self, node: NodeId) -> impl Iterator<Item = (GroupId, &Placement)> {
+        let used = move |p: &Placement| {
             p.primary.node == node
                 || p.in_sync.iter().any(|m| m.node == node)
                 || p.synced.iter().any(|(n, _)| *n == node)
         };
-        if let Some((group, _)) = self.groups.iter().find(|(_, p)| used(p)) {
+        self.groups.iter().filter(move |(_, p)| used(p)).map(|(id, p)| (*id, p))
+    }
+
+    pub(super) fn node_remove(&mut self, node: NodeId, out: &mut EntryOutcome) -> Result<(), Refusal> {
+        if let Some((group, _)) = self.counting_on(node).next() {
             return Err(Refusal::NotAllowed(format!("group {group} still counts on {node}: drain it first")));
         }
         self.nodes.remove(&node);
+        self.facts.insert(removed_fact(node), String::new().into());
         out.nodes.insert(node);
         Ok(())
     }
+}
+
+fn removed_fact(node: NodeId) -> String {
+    format!("removed/{}", node.0)
 }
