@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use onemec_core::context::{ContextKind, Key};
+use onemec_core::directory::bundles::Step;
 use onemec_core::directory::{
-    Command, CommandOutcome, ContextSpec, Directory, Durability, Entry, Nonce, Placement, Refusal, StoreId, Synced,
+    CONTEXTS_PER_GROUP_MAX, Command, CommandOutcome, ContextSpec, Directory, Durability, Entry, Nonce, Placement,
+    Refusal, StoreId, Synced,
 };
 use onemec_core::group::{
     Goal, GroupBody, GroupMessage, GroupTiming, Input, Live, LogShape, Me, MoveId, MoveOrder, Output, Position, Replica,
@@ -230,4 +232,53 @@ fn an_executor_made_anew_settles_what_was_proposed_before_it_opens() {
     let settled = Placement { version: here.version.next(), ..here };
     a.placed(1_001, settled);
     assert!(a.replica.is_open(), "a version of its own settles it");
+}
+
+/// By reading: a device with more AEs than a group may have contexts asked the directory for ever to join a group that was
+/// full. What finds no room stays where it is (I8).
+#[test]
+fn a_bundle_larger_than_a_group_comes_to_rest() {
+    let mut dir = Directory::new(1);
+    let up = Command::NodeUp { member: A, store: StoreId(A.node.0), info: BTreeMap::new() };
+    dir.apply(1, &Entry { time_ms: 0, commands: vec![up] });
+    let spec = ContextSpec { kind: ContextKind::AE, keys: Vec::new(), pinned: false, bundle: Some("device".into()) };
+    let mut make = |index: u64, contexts: usize| {
+        let command = Command::CreateGroup {
+            nonce: Nonce(u128::from(index)),
+            primary: A,
+            in_sync: BTreeSet::from([A]),
+            durability: Durability::Memory,
+            replicas_wanted: 1,
+            contexts: vec![spec.clone(); contexts],
+        };
+        let out = dir.apply(index, &Entry { time_ms: 0, commands: vec![command] });
+        assert!(matches!(out.outcomes[..], [CommandOutcome::Created { .. }]), "{out:?}");
+        dir.bundle_steps(A)
+    };
+    assert_eq!(make(2, CONTEXTS_PER_GROUP_MAX - 1), []);
+    let steps = make(3, 3);
+    assert!(matches!(&steps[..], [Step::Join { contexts, .. }] if contexts.len() == 1), "as many as fit: {steps:?}");
+    let Some(Step::Join { from, into, contexts }) = steps.into_iter().next() else { panic!() };
+    let (into, from) = (dir.group(into).unwrap().base(into), dir.group(from).unwrap().base(from));
+    let regroup = Command::Regroup { into, from, sealed: Seq(0), contexts };
+    dir.apply(4, &Entry { time_ms: 0, commands: vec![regroup] });
+    assert_eq!(dir.bundle_steps(A), [], "two stay where they are");
+}
+
+/// By reading: a node made an empty group for contexts that were to part, and died. Nobody else had a copy, so nobody could lead
+/// it, and it stood in the directory for ever.
+#[test]
+fn an_empty_group_goes_with_the_node_that_was_to_fill_it() {
+    let mut dir = Directory::new(1);
+    for (i, m) in [A, B, C].into_iter().enumerate() {
+        let up = Command::NodeUp { member: m, store: StoreId(m.node.0), info: BTreeMap::new() };
+        dir.apply(i as u64 + 1, &Entry { time_ms: 0, commands: vec![up] });
+    }
+    let (nonce, begin) = (Nonce(7), Seq(100));
+    let empty = Command::CreateEmpty { nonce, primary: A, durability: Durability::Disk, replicas_wanted: 2, begin };
+    let dead = Command::NodeDead { member: A, forced: false };
+    let out = dir.apply(4, &Entry { time_ms: 0, commands: vec![empty] });
+    let [CommandOutcome::Created { group, .. }] = out.outcomes[..] else { panic!("{out:?}") };
+    dir.apply(5, &Entry { time_ms: 0, commands: vec![dead] });
+    assert!(dir.group(group).is_none() && dir.was_deleted(group));
 }

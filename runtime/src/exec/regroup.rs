@@ -32,7 +32,7 @@ use crate::store::seqset::SeqSet;
 const STEPS_MAX: usize = 4;
 /// A step that failed is tried again after this time, then after longer ones.
 const AGAIN_MIN: Duration = Duration::from_millis(100);
-const AGAIN_MAX: Duration = Duration::from_secs(10);
+const AGAIN_MAX: Duration = Duration::from_secs(300);
 /// The directory is looked at no more often.
 const LOOK_MIN: Duration = Duration::from_millis(20);
 /// A group that follows its bundle to another node catches up within this time.
@@ -313,7 +313,7 @@ fn note(group: GroupId, result: Result<(), Failed>, later: &mut BTreeMap<GroupId
         Ok(()) => drop(later.remove(&group)),
         Err(e) => {
             let tries = later.get(&group).map_or(0, |(n, _)| *n) + 1;
-            let pause = AGAIN_MIN.saturating_mul(1 << tries.min(10)).min(AGAIN_MAX);
+            let pause = AGAIN_MIN.saturating_mul(1 << tries.min(12)).min(AGAIN_MAX);
             tracing::info!(%group, tries, "bundle: {e}; tried again in {} ms", pause.as_millis());
             later.insert(group, (tries, now + pause));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use onemec_wire::{ContextId, GroupId, Member, NodeId};
 
-use super::{Directory, Placement};
+use super::{CONTEXTS_PER_GROUP_MAX, Directory, Placement};
 
 /// A step towards groups as their bundles want them, to be taken by the leader of the group that it begins with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,11 +104,18 @@ impl Directory {
             if home == group {
                 continue;
             }
-            let leader = self.groups.get(&home)?.primary;
+            let at_home = self.groups.get(&home)?;
+            let leader = at_home.primary;
+            // A bundle of more contexts than a group may have stays in several groups.
+            let room = CONTEXTS_PER_GROUP_MAX.saturating_sub(at_home.contexts.len());
+            let contexts: Vec<ContextId> = contexts.iter().copied().take(room).collect();
+            if contexts.is_empty() {
+                continue;
+            }
             return if leader == me {
-                Some(Step::Join { from: group, into: home, contexts: contexts.clone() })
+                Some(Step::Join { from: group, into: home, contexts })
             } else if contexts.len() < p.contexts.len() {
-                Some(Step::Part { from: group, contexts: contexts.clone() })
+                Some(Step::Part { from: group, contexts })
             } else {
                 self.is_live(leader).then_some(Step::Follow { group, to: leader.node })
             };

@@ -156,40 +156,73 @@ fn groups(evidence: &Evidence, verdict: &mut Verdict) {
             }
         }
     }
-    // In the logs: the contexts that a new primary serves are those that the old one served, unless they were regrouped.
+    served_together(&evidence.logs, verdict);
+    one_group_at_a_time(&evidence.logs, verdict);
+}
+
+/// The contexts that a new primary serves are those that the old one served. One that is missing was regrouped: then its
+/// other group served it, in a later epoch (rule 16: a regroup's epoch is beyond both).
+fn served_together(logs: &[AuditLine], verdict: &mut Verdict) {
     let mut serving: BTreeMap<(&str, u64), BTreeSet<&str>> = BTreeMap::new();
-    let mut regrouped: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    let mut contexts: HashMap<&str, BTreeSet<&str>> = HashMap::new();
-    for line in &evidence.logs {
-        match &line.event {
-            AuditEvent::Serving { group, contexts, epoch, .. } => {
-                serving.entry((group, *epoch)).or_default().extend(contexts.iter().map(String::as_str));
+    let mut latest: HashMap<(&str, &str), u64> = HashMap::new();
+    for line in logs {
+        if let AuditEvent::Serving { group, contexts, epoch, .. } = &line.event {
+            for context in contexts {
+                serving.entry((group, *epoch)).or_default().insert(context);
+                let at = latest.entry((context, group)).or_default();
+                *at = (*at).max(*epoch);
             }
-            AuditEvent::Regrouped { group, epoch, .. } => regrouped.entry(group).or_default().push(*epoch),
-            AuditEvent::Acknowledged { context, group, .. } => {
-                contexts.entry(context).or_default().insert(group);
-            }
-            _ => {}
         }
     }
     let mut last: Option<(&(&str, u64), &BTreeSet<&str>)> = None;
     for (key, now) in &serving {
-        if let Some(((group, before), then)) = last.filter(|((g, _), _)| *g == key.0)
-            && !then.is_subset(now)
-            && !regrouped.get(group).is_some_and(|e| e.iter().any(|e| e >= before && *e <= key.1))
-        {
-            let left: Vec<_> = then.difference(now).copied().collect();
-            verdict.broken(Invariant::I6AllOrNone, || {
-                format!("group {group}: {} did not follow into epoch {}", left.join(", "), key.1)
-            });
+        if let Some(((group, before), then)) = last.filter(|((g, _), _)| *g == key.0) {
+            let elsewhere = |c: &str| latest.iter().any(|((x, g), epoch)| *x == c && g != group && epoch > before);
+            let left: Vec<_> = then.difference(now).copied().filter(|c| !elsewhere(c)).collect();
+            if !left.is_empty() {
+                verdict.broken(Invariant::I6AllOrNone, || {
+                    format!("group {group}: {} did not follow into epoch {}", left.join(", "), key.1)
+                });
+            }
         }
         last = Some((key, now));
     }
-    for (context, groups) in contexts {
-        let known = groups.iter().filter(|g| !regrouped.contains_key(**g)).count();
-        if known > 1 {
-            let groups = groups.iter().copied().collect::<Vec<_>>().join(" and ");
-            verdict.broken(Invariant::I6AllOrNone, || format!("context {context} was written to in groups {groups}"));
+}
+
+/// A context is written to in one group per epoch; and in none any more once a later epoch's group, which must have said
+/// that it serves it, has answered for it.
+fn one_group_at_a_time(logs: &[AuditLine], verdict: &mut Verdict) {
+    let mut reigns: BTreeMap<(&str, u64, &str), (u64, u64)> = BTreeMap::new();
+    let mut said: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for line in logs {
+        match &line.event {
+            AuditEvent::Acknowledged { context, group, epoch, received_ns, at_ns, .. } => {
+                let (first, last) = reigns.entry((context, *epoch, group)).or_insert((*at_ns, *received_ns));
+                (*first, *last) = ((*first).min(*at_ns), (*last).max(*received_ns));
+            }
+            AuditEvent::Serving { group, contexts, .. } | AuditEvent::Regrouped { group, contexts, .. } => {
+                said.extend(contexts.iter().map(|c| (c.as_str(), group.as_str())));
+            }
+            _ => {}
+        }
+    }
+    let reigns: Vec<_> = reigns.into_iter().collect();
+    for pair in reigns.windows(2) {
+        let [((context, epoch, group), (_, last)), ((other, later, next), (first, _))] = pair else { continue };
+        if context != other || group == next {
+            continue;
+        }
+        let broken = if epoch == later {
+            Some(format!("in groups {group} and {next}, both in epoch {epoch}"))
+        } else if last > first {
+            Some(format!("in group {group} (epoch {epoch}) after group {next} had answered in epoch {later}"))
+        } else if !said.contains(&(*context, *next)) {
+            Some(format!("in groups {group} and {next}, which never said that it serves it"))
+        } else {
+            None
+        };
+        if let Some(text) = broken {
+            verdict.broken(Invariant::I6AllOrNone, || format!("context {context} was written to {text}"));
         }
     }
 }

@@ -168,6 +168,29 @@ fn i6_planted_split_group() {
     only(&e, Invariant::I6AllOrNone);
 }
 
+/// A regroup explains that a context is in another group from one epoch on, and nothing else.
+#[test]
+fn i6_planted_regroup_that_is_none() {
+    let with = |lines: &[AuditEvent]| {
+        let mut e = good();
+        e.logs.extend(lines.iter().enumerate().map(|(i, l)| line(100 + i as u64, "a", l.clone())));
+        e
+    };
+    let before = [serving("gx", &["cx", "cy"], 1, 1_000_000), ack("gx", "cx", 1, 1, 1_000_100)];
+    let after =
+        [serving("gy", &["cx"], 3, 2_000_000), ack("gy", "cx", 3, 9, 2_000_100), serving("gx", &["cy"], 2, 2_500_000)];
+    let good = with(&[before.as_slice(), &after].concat());
+    assert!(check(&good).is_clean(), "{:#?}", check(&good).violations);
+    // It did not follow, and is nowhere.
+    only(&with(&[before.as_slice(), &after[2..]].concat()), Invariant::I6AllOrNone);
+    // The old group went on answering for it.
+    only(&with(&[before.as_slice(), &after, &[ack("gx", "cx", 2, 2, 9_000_000)]].concat()), Invariant::I6AllOrNone);
+    // Two groups answer for it in one epoch.
+    only(&with(&[before.as_slice(), &[ack("gz", "cx", 1, 5, 1_000_300)]].concat()), Invariant::I6AllOrNone);
+    // A later group answers for it and never had it.
+    only(&with(&[before.as_slice(), &[ack("gz", "cx", 5, 5, 9_000_000)]].concat()), Invariant::I6AllOrNone);
+}
+
 #[test]
 fn missing_evidence_is_not_a_pass() {
     let mut e = good();
