@@ -590,7 +590,8 @@ impl Cluster {
         until(&format!("move of {ae} to {to}"), async || {
             let result = self.admin(at).order_move(&order(ae, to)).await;
             let result = result.unwrap_or_else(|e| panic!("move of {ae} to {to}: {e}"));
-            if result.code == "not-primary" {
+            // On a busy machine one commit of the directory takes longer than a move may freeze.
+            if matches!(result.code.as_str(), "not-primary" | "freeze-timeout") {
                 println!("move of {ae} to {to}: {} {}: {}", result.state, result.code, result.text);
                 return None;
             }
