@@ -103,7 +103,7 @@ async fn wrong_client_certificates_are_refused_at_the_https_door() {
 
     let refused = [
         ("expired", showing(&cluster, &ours, "Cmeter", old), "xpired"),
-        ("not valid yet", showing(&cluster, &ours, "Cmeter", coming), "not valid yet"),
+        ("not valid yet", showing(&cluster, &ours, "Cmeter", coming), "NotValidYet"),
         ("of another authority", showing(&cluster, &foreign, "Cmeter", good), "UnknownIssuer"),
         ("of another domain", showing(&cluster, &elsewhere, "Cmeter", good), "UnknownIssuer"),
     ];
