@@ -120,8 +120,9 @@ async fn wrong_client_certificates_are_refused_at_the_https_door() {
         .await;
     }
     // A good certificate of somebody else: the door is open, the meter's data are not.
-    let mut other = showing(&cluster, &ours, "Cother", good);
-    assert_eq!(other.ask(&Ask::retrieve("/-/meter/data").with("x-m2m-origin", "Cmeter")).await.status, 403);
+    let mut other = Client::new(cluster.door("edge1"), "Cmeter");
+    other.connector = showing(&cluster, &ours, "Cother", good).connector;
+    assert_eq!(other.ask(&Ask::retrieve("/-/meter/data")).await.status, 403);
     // Plain HTTP at the HTTPS door gets no answer, and harms nobody.
     let plain = onemec_tests::raw::raw(&cluster.door("edge1"), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", false).await;
     assert!(!plain.contains("200"), "{plain}");

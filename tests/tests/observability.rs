@@ -154,7 +154,7 @@ async fn a_move_is_one_trace_over_all_nodes_that_took_part() {
         let at = cluster.replicated("cloud", "Cmeter").await.primary?;
         let to = if at == "edge2" { "edge1" } else { "edge2" };
         cluster.move_to("cloud", "Cmeter", to).await;
-        let all = cluster.admin("cloud").handovers().await.ok()?;
+        let all = cluster.admin(&at).handovers().await.ok()?;
         all.into_iter().rev().find(|h| h.outcome == "done" && !h.trace_id.is_empty())
     })
     .await;
