@@ -215,7 +215,7 @@ pub enum UnmodifiedSteering {
 }
 
 /// How clients find the serving node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Steering {
     /// For clients without the device library.
@@ -228,12 +228,6 @@ pub struct Steering {
     pub dns_zone: Option<String>,
     /// Resolvers may keep an answer so long, seconds.
     pub dns_ttl_s: u32,
-}
-
-impl Default for Steering {
-    fn default() -> Self {
-        Self { unmodified: UnmodifiedSteering::default(), dns_listen: None, dns_zone: None, dns_ttl_s: 0 }
-    }
 }
 
 /// By what load is balanced.

@@ -120,7 +120,9 @@ impl Model {
                     shape.log.push((shape.epoch, *counter));
                     records.push(record(store.id(), shape.epoch, shape.log.len() as u64, &body(*counter)));
                 }
-                if store.append(records, true, self.acked.at(next)).is_ok() {
+                // Half of them wait for no sync: what is told to be synced must be found all the same.
+                let sync = dice.below(2) == 0;
+                if store.append(records, sync, self.acked.at(next)).is_ok() {
                     self.shapes.push(shape);
                 }
             }
