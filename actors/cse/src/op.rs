@@ -168,8 +168,8 @@ pub enum ReadOp {
     Policy(Target),
     /// Type, members and points of access of a resource, for groups and notifications.
     Facts(Target),
-    /// The group behind a fan-out point, if `who` may use that for these operations.
-    Group(Box<Read>, u8),
+    /// Where this resource leads requests to, if `who` may use it for these operations.
+    Way(Box<Read>, u8),
     /// A discovery in this context alone.
     Discover(Box<Read>),
     /// Points of access of the remoteCSE below this CSEBase that leads to a CSE-ID.
@@ -300,8 +300,8 @@ pub enum Reply {
     Policy(Option<Policy>),
     /// What [`ReadOp::Facts`] asked for.
     Facts(Option<ResourceFacts>),
-    /// What [`ReadOp::Group`] asked for.
-    Group(GroupFacts),
+    /// What [`ReadOp::Way`] asked for.
+    Way(Way),
     /// What [`ReadOp::Discover`] or [`Part::References`] asked for lies in the body; where to go on if there are more.
     References(Option<u32>),
     /// What [`ReadOp::Gather`] asked for lies in the body.
@@ -336,13 +336,13 @@ pub struct ResourceFacts {
     pub cst: Option<u8>,
 }
 
-/// A group to fan out to.
+/// Where a fan-out point or an AE leads requests to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
-pub struct GroupFacts {
-    /// Its unstructured resource id.
+pub struct Way {
+    /// Unstructured resource id of the group or AE.
     pub rid: String,
-    /// `mid`.
-    pub members: Vec<String>,
+    /// `mid` of the group, `poa` of the AE.
+    pub to: Vec<String>,
 }
 
 impl Reply {

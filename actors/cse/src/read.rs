@@ -9,7 +9,7 @@ use onemec_onem2m::view::Resource;
 use onemec_onem2m::{AttrId, IdFormat, Operation, Refusal, ResultContent, Rsc, Tree as _, Ty};
 
 use crate::access::{Access, Asker, Stop};
-use crate::op::{GroupFacts, Needs, Read, Reply, ResourceFacts};
+use crate::op::{Needs, Read, Reply, ResourceFacts, Way};
 use crate::tree::{Found, Target, Tree, Virtual};
 use crate::view::{Handle, View};
 
@@ -164,13 +164,17 @@ fn related(view: &View<'_>, handle: &Handle<'_>, read: &Read, asker: &Asker<'_>,
     }
 }
 
-/// The members of a group whose fan-out point the originator may use for `operation`.
-pub fn group(tree: &Tree, target: &Target, operation: Operations, asker: &Asker<'_>) -> Result<GroupFacts, Stop> {
+/// The members of a group behind its fan-out point, or an AE's points of access, if the originator may use that for
+/// `operation`.
+pub fn way(tree: &Tree, target: &Target, operation: Operations, asker: &Asker<'_>) -> Result<Way, Stop> {
     let found = tree.find(target).ok_or_else(not_found)?;
-    let Found::Virtual(seq, Virtual::FanOutPoint, _) = found else { return Err(not_found().into()) };
+    let (Found::Virtual(seq, Virtual::FanOutPoint, _) | Found::Node(seq)) = found else {
+        return Err(not_found().into());
+    };
     asker.may(tree, found, operation, None).required()?;
-    let members = tree.node(seq).map(|n| n.texts(AttrId::MID).map(str::to_owned).collect()).unwrap_or_default();
-    Ok(GroupFacts { rid: tree.rid(seq), members })
+    let leads = if matches!(found, Found::Node(_)) { AttrId::POA } else { AttrId::MID };
+    let to = tree.node(seq).map(|n| n.texts(leads).map(str::to_owned).collect()).unwrap_or_default();
+    Ok(Way { rid: tree.rid(seq), to })
 }
 
 /// What other contexts may need to know of a resource.

@@ -220,6 +220,7 @@ async fn a_voter_is_replaced_while_the_directory_works() {
     cluster.kill(3).await;
     cluster.kill(1).await;
     any.propose(fact("x", "1")).await.unwrap();
+    cluster.handle(4).linearizable(PATIENCE).await.unwrap();
     assert_eq!(cluster.handle(4).read().fact("x"), Some("1"));
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use onemec_core::context::Place;
-use onemec_onem2m::access::Operations;
 use onemec_onem2m::notification::aggregated_response;
 use onemec_onem2m::{Refusal, Request, Response, Rsc};
 use parking_lot::Mutex;
@@ -15,8 +14,6 @@ use tokio::time::Instant;
 
 use super::exec::Trouble;
 use super::{Cse, Handled, Inner, Job};
-use crate::access::{Asker, Stop};
-use crate::op::{GroupFacts, ReadOp, Reply};
 use crate::tree::Target;
 
 /// Groups in groups: deeper ones are refused.
@@ -58,18 +55,18 @@ impl Inner {
     ) -> Result<Handled, Trouble> {
         let request = job.request;
         let started = Instant::now();
-        let facts = self.group_facts(job, place, group).await?;
-        if facts.members.is_empty() {
+        let way = self.way(job, place, group).await?;
+        if way.to.is_empty() {
             return Err(Refusal::new(Rsc::NO_MEMBERS, "the group has no members").into());
         }
         if job.depth >= DEPTH_MAX {
             return Err(Refusal::bad_request("groups are nested too deeply").into());
         }
         let gid = request.gid.clone().unwrap_or_else(|| self.stems.name("gid"));
-        if !self.fan_outs.enter(&gid, &facts.rid, self.contexts.now_ms()) {
+        if !self.fan_outs.enter(&gid, &way.rid, self.contexts.now_ms()) {
             return Err(Refusal::new(Rsc::GROUP_REQUEST_IDENTIFIER_EXISTS, "the group was reached twice").into());
         }
-        let mut members = facts.members;
+        let mut members = way.to;
         if let Some(wanted) = &request.grtm {
             if let Some(stranger) = wanted.iter().find(|w| !members.contains(w)) {
                 return Err(Refusal::bad_request(format!("{stranger} is no member of the group")).into());
@@ -127,36 +124,5 @@ impl Inner {
         }
         responses.sort_by_key(|(i, _)| *i);
         responses.into_iter().map(|(_, r)| r).collect()
-    }
-
-    async fn group_facts(&self, job: &Job<'_>, place: &Place, target: Target) -> Result<GroupFacts, Trouble> {
-        let operation = Operations::from(job.request.op);
-        let mut read = self.read_of(job, place, &target).await?;
-        for _ in 0..3 {
-            let decided = match self.index.open(place.context) {
-                Some(served) => {
-                    let home = read.home.identity();
-                    let now_ms = self.contexts.now_ms();
-                    let asker = Asker { who: &read.who, facts: &read.facts, home: &home, now_ms };
-                    let tree = served.tree.read();
-                    crate::read::group(&tree, &target, operation, &asker)
-                }
-                None => {
-                    let op = ReadOp::Group(Box::new(read.clone()), operation.0);
-                    match self.read_there(place, &op, &job.call).await?.0 {
-                        Reply::Group(facts) => Ok(facts),
-                        Reply::Needs(needs) => Err(Stop::Needs(needs)),
-                        Reply::Refused { rsc, debug } => Err(Refusal::new(Rsc(rsc), debug).into()),
-                        _ => Err(Refusal::new(Rsc::INTERNAL_SERVER_ERROR, "unexpected answer").into()),
-                    }
-                }
-            };
-            match decided {
-                Ok(facts) => return Ok(facts),
-                Err(Stop::Refused(refusal)) => return Err(refusal.into()),
-                Err(Stop::Needs(needs)) => self.fetch(&needs, &read.who, &mut read.facts, &job.call).await?,
-            }
-        }
-        Err(Refusal::new(Rsc::ORIGINATOR_HAS_NO_PRIVILEGE, "access cannot be decided").into())
     }
 }

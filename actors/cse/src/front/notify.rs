@@ -9,29 +9,51 @@ use onemec_onem2m::{AttrId, CseIdentity, Operation, Refusal, Request, Response, 
 use super::exec::Trouble;
 use super::locate::base_key;
 use super::{Handled, Inner, Job};
-use crate::access::{Access, Asker};
-use crate::op::{Facts, ReadOp, Reply};
+use crate::access::{Asker, Stop};
+use crate::op::{ReadOp, Reply, Way};
 use crate::tree::{Node, Target, Tree};
 
 impl Inner {
-    /// NOTIFY to an AE: handed on to its points of access (TS-0004 7.5.1.2.2). Anything else takes no notifications.
+    /// NOTIFY to an AE: handed on to its points of access (TS-0004 7.5.1.2.2) if the originator may. Anything else takes no notifications.
     pub(super) async fn notify(&self, job: &Job<'_>, place: &Place, target: &Target) -> Result<Handled, Trouble> {
         if place.kind != ContextKind::AE || *target != Target::root() {
             return Err(Refusal::new(Rsc::OPERATION_NOT_ALLOWED, "this resource takes no notifications").into());
         }
-        if let Some(served) = self.served(place, &job.call).await {
-            let tree = served.tree.read();
-            let found = tree.find(target).ok_or_else(|| Refusal::new(Rsc::NOT_FOUND, "no such resource"))?;
-            let facts = Facts::default();
-            let asker = Asker { who: &job.who, facts: &facts, home: &self.me, now_ms: self.contexts.now_ms() };
-            if asker.may(&tree, found, Operations::from(Operation::Notify), None) == Access::Denied {
-                return Err(Refusal::new(Rsc::ORIGINATOR_HAS_NO_PRIVILEGE, "no privilege to notify").into());
+        let way = self.way(job, place, target.clone()).await?;
+        let response = self.sender.to_entity(&way.to, job.request, job.call.deadline).await?;
+        Ok(Handled::from(Response { rqi: job.request.rqi.clone(), ..response }))
+    }
+
+    /// Where a fan-out point or an AE leads this request to; refused to those who have no privilege for it.
+    pub(super) async fn way(&self, job: &Job<'_>, place: &Place, target: Target) -> Result<Way, Trouble> {
+        let operation = Operations::from(job.request.op);
+        let mut read = self.read_of(job, place, &target).await?;
+        for _ in 0..3 {
+            let decided = match self.index.open(place.context) {
+                Some(served) => {
+                    let home = read.home.identity();
+                    let now_ms = self.contexts.now_ms();
+                    let asker = Asker { who: &read.who, facts: &read.facts, home: &home, now_ms };
+                    let tree = served.tree.read();
+                    crate::read::way(&tree, &target, operation, &asker)
+                }
+                None => {
+                    let op = ReadOp::Way(Box::new(read.clone()), operation.0);
+                    match self.read_there(place, &op, &job.call).await?.0 {
+                        Reply::Way(way) => Ok(way),
+                        Reply::Needs(needs) => Err(Stop::Needs(needs)),
+                        Reply::Refused { rsc, debug } => Err(Refusal::new(Rsc(rsc), debug).into()),
+                        _ => Err(Refusal::new(Rsc::INTERNAL_SERVER_ERROR, "unexpected answer").into()),
+                    }
+                }
+            };
+            match decided {
+                Ok(way) => return Ok(way),
+                Err(Stop::Refused(refusal)) => return Err(refusal.into()),
+                Err(Stop::Needs(needs)) => self.fetch(&needs, &read.who, &mut read.facts, &job.call).await?,
             }
         }
-        let facts = self.facts_at(place, target.clone(), &job.call).await;
-        let facts = facts.ok_or_else(|| Refusal::new(Rsc::NOT_FOUND, "no such resource"))?;
-        let response = self.sender.to_entity(&facts.poa, job.request, job.call.deadline).await?;
-        Ok(Handled::from(Response { rqi: job.request.rqi.clone(), ..response }))
+        Err(Refusal::new(Rsc::ORIGINATOR_HAS_NO_PRIVILEGE, "access cannot be decided").into())
     }
 
     /// Sends a verification request to a notification target (a resource or a URL) and waits for its consent.

@@ -104,12 +104,12 @@ impl Cse {
                 });
                 Reply::Facts(facts).answer(Bytes::new())
             }
-            ReadOp::Group(read, operations) => {
+            ReadOp::Way(read, operations) => {
                 let home = read.home.identity();
                 let asker = Asker { who: &read.who, facts: &read.facts, home: &home, now_ms };
                 let tree = served.tree.read();
-                match crate::read::group(&tree, &read.target, Operations(operations), &asker) {
-                    Ok(facts) => Reply::Group(facts).answer(Bytes::new()),
+                match crate::read::way(&tree, &read.target, Operations(operations), &asker) {
+                    Ok(way) => Reply::Way(way).answer(Bytes::new()),
                     Err(Stop::Refused(refusal)) => Reply::refused(&refusal).answer(Bytes::new()),
                     Err(Stop::Needs(needs)) => Reply::Needs(needs).answer(Bytes::new()),
                 }

@@ -61,6 +61,38 @@ async fn a_policy_of_the_same_ae() {
     assert_eq!(world.update("cse-a/one/data", "Cone", both).await.rsc, 4000, "acpi stands alone");
 }
 
+/// The privilege to notify counts wherever the AE is served, and when its policy lies in another context: either was
+/// handed on unasked.
+#[tokio::test]
+async fn nobody_notifies_an_ae_without_privilege() {
+    let world = World::two().await;
+    let at = crate::support::Answering::start("").await;
+    world
+        .created(
+            "cse-a",
+            "Cone",
+            Ty::AE,
+            json!({"m2m:ae": {"rn": "one", "api": "Ntest", "rr": true, "srv": ["3"], "poa": [at.url]}}),
+        )
+        .await;
+    world.ae("Ctwo", "two").await;
+    let notify = async |node: usize, fr: &str| {
+        let mut request = Request::new(Operation::Notify, "/id-a/cse-a/one", fr, "n1");
+        request.pc = Some(json!({"m2m:sgn": {"sur": "x"}}).to_string().into());
+        Out::of(world.all[node].0.handle(request, Default::default()).await).rsc
+    };
+    for node in [0, 1] {
+        assert_eq!(notify(node, "/id-a/Ctwo").await, 4103, "node {node}");
+        assert_eq!(notify(node, "/id-a/Cone").await, 2000, "node {node}");
+    }
+    world.created("cse-a", "Cone", Ty::ACCESS_CONTROL_POLICY, policy("shared", "Ctwo", 16)).await;
+    assert_eq!(world.update("cse-a/one", "Cone", json!({"m2m:ae": {"acpi": ["cse-a/shared"]}})).await.rsc, 2004);
+    for node in [0, 1] {
+        assert_eq!(notify(node, "/id-a/Ctwo").await, 2000, "node {node}");
+        assert_eq!(notify(node, "/id-a/Cone").await, 4103, "node {node}: the policy does not name it");
+    }
+}
+
 fn policy_update(operations: u32) -> serde_json::Value {
     json!({"m2m:acp": {"pv": {"acr": [{"acor": ["all"], "acop": operations}]}}})
 }

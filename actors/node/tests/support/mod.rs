@@ -81,7 +81,19 @@ impl State {
         let id = u64::try_from(self.handovers.len()).unwrap() + 1;
         let (aes, from, to) = (vec![ae.to_owned()], from, to.to_owned());
         let outcome = "done".into();
-        self.handovers.push(Handover { id, aes, from, to, epoch, reason, outcome, ..Handover::default() });
+        let (key, begun_ms) = (format!("move-{id}"), id);
+        self.handovers.push(Handover {
+            id,
+            key,
+            begun_ms,
+            aes,
+            from,
+            to,
+            epoch,
+            reason,
+            outcome,
+            ..Handover::default()
+        });
     }
 
     /// Appends a write as primary.

@@ -22,11 +22,13 @@ impl Answering {
                 let seen = seen.clone();
                 tokio::spawn(async move {
                     let (mut raw, mut buffer) = (Vec::new(), [0u8; 4096]);
-                    // Requests without bodies.
                     while let Ok(n @ 1..) = stream.read(&mut buffer).await {
                         raw.extend_from_slice(&buffer[..n]);
-                        if raw.ends_with(b"\r\n\r\n") {
-                            seen.lock().push(String::from_utf8_lossy(&raw).to_lowercase());
+                        let Some(end) = raw.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
+                        let head = String::from_utf8_lossy(&raw[..end]).to_lowercase();
+                        let length = head.lines().find_map(|l| l.strip_prefix("content-length:"));
+                        if raw.len() >= end + 4 + length.map_or(0, |l| l.trim().parse().unwrap()) {
+                            seen.lock().push(head);
                             raw.clear();
                             let answer = format!(
                                 "HTTP/1.1 200 OK\r\nX-M2M-RSC: 2000\r\nX-M2M-RI: x\r\nContent-Type: application/json\r\n\
