@@ -87,6 +87,12 @@ impl Candidacy {
         self.round = None;
     }
 
+    /// Whether a leader was heard lately. Who is thought to lead is no sign of that: a vote that was kept on disk names a
+    /// leader for ever, also to a store that is no member any more.
+    pub fn hears_a_leader(&self, now: Mono) -> bool {
+        self.heard_at.is_some_and(|at| now.since(at) <= self.lease * 2)
+    }
+
     /// This voter has voted for another one, who should lead in a moment.
     pub fn voted(&mut self, now: Mono) {
         self.pause(now);
@@ -196,6 +202,7 @@ mod tests {
     #[test]
     fn a_voter_that_hears_a_leader_neither_stands_nor_votes() {
         let (mut c, e) = (Candidacy::new(at(0), LeaseTiming::ONE_SITE, 7), electorate(1, &[1]));
+        assert!(!c.hears_a_leader(at(0)), "nobody yet, whatever the disk says");
         for ms in 0..5_000 {
             if ms % 50 == 0 {
                 c.heard(at(ms));
@@ -203,6 +210,7 @@ mod tests {
             assert_eq!(ticked(&mut c, &e, ms, ms + 1), (None, false));
             assert!(!c.would_vote(at(ms), false, NONE, NONE));
         }
+        assert!(c.hears_a_leader(at(5_100)) && !c.hears_a_leader(at(6_000)));
         assert!(c.would_vote(at(5_300), false, NONE, NONE), "silence for longer than a lease");
         assert!(!c.would_vote(at(5_300), true, NONE, NONE), "it leads");
         assert!(!c.would_vote(at(5_300), false, LogEnd { index: 1, ..NONE }, NONE), "a log that lacks something");

@@ -16,6 +16,7 @@ use super::members::is_initialised;
 use super::message::{Request, Response};
 use super::network::ask;
 use super::types::{Peer, RaftId};
+use crate::lease::boottime;
 
 /// Between tries while this node is not in.
 const TRY_EVERY: Duration = Duration::from_millis(100);
@@ -44,11 +45,12 @@ pub(crate) async fn run(inner: Arc<Inner>) {
     }
 }
 
-/// A leader is known, this store is a member, and no other store of this node is.
+/// A leader is heard, this store is a member, and no other store of this node is.
 fn is_well(inner: &Inner) -> bool {
     let members = inner.members();
     let of_mine: Vec<&RaftId> = members.iter().filter(|(_, (p, _))| p.node == inner.me).map(|(id, _)| id).collect();
-    of_mine == [&inner.raft_id] && inner.leader().is_some()
+    let led = inner.leads() || inner.candidacy.lock().hears_a_leader(boottime());
+    of_mine == [&inner.raft_id] && led
 }
 
 enum Answer {

@@ -15,6 +15,8 @@ use super::handle::DirectoryHandle;
 const TRY: Duration = Duration::from_secs(2);
 /// Pause between tries.
 const PAUSE: Duration = Duration::from_millis(50);
+/// So often the log says why this node is not up yet.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// This boot of the node.
 #[derive(Debug, Clone)]
@@ -34,6 +36,7 @@ impl DirectoryHandle {
     /// Reports this boot as up, and returns when this node has applied that. Nothing may be served before (rule 4).
     pub async fn node_up(&self, boot: &Boot, time: Duration) -> Result<(), NodeUpError> {
         let expires = Instant::now() + time;
+        let mut say_at = Instant::now() + SAY_EVERY;
         loop {
             let late = match self.try_node_up(boot, expires).await {
                 Ok(()) => return Ok(()),
@@ -45,6 +48,10 @@ impl DirectoryHandle {
             }
             if Instant::now() + PAUSE >= expires {
                 return Err(NodeUpError::Late(late));
+            }
+            if Instant::now() >= say_at {
+                tracing::warn!(member = %boot.member, "not up yet: {late}");
+                say_at += SAY_EVERY;
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -58,6 +58,8 @@ use targets::Targets;
 /// Time for a node's first steps as a CSE, which need the other voters.
 const BASE_MAX: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(200);
+/// So often the log says why this node is not ready.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// How a boot of the node ended.
 enum Ended {
@@ -349,8 +351,13 @@ async fn serve(
 }
 
 async fn begin_cse(topology: &Topology, node: &Node, cse: &Cse, tasks: &mut JoinSet<()>, tree: &Arc<Tree>) {
+    let mut say_at = Instant::now() + SAY_EVERY;
     while let Err(e) = cse.ensure_base().await {
-        tracing::debug!("CSEBase: {} {}", e.rsc.0, e.debug);
+        // Whoever took it over may have died since, before it had a second copy: then its return is waited for.
+        if Instant::now() >= say_at {
+            tracing::warn!("not ready: this node's CSEBase cannot be written yet: {} {}", e.rsc.0, e.debug);
+            say_at += SAY_EVERY;
+        }
         tokio::time::sleep(AGAIN).await;
     }
     let registrar = topology.node.iter().find(|n| n.roles.contains(&Role::InCse) && n.id != node.id);
