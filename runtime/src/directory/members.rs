@@ -85,6 +85,9 @@ pub(crate) async fn change_here(inner: &Arc<Inner>, change: MemberChange, expire
             if voter(old) != Some(true) && voter(new) == Some(true) {
                 return Ok(());
             }
+            if voter(new) == Some(true) {
+                return Err(refused(format!("{new} votes already: this would be one voter less")));
+            }
             caught_up(inner, new).map_err(refused)?;
             let next = voters.iter().copied().filter(|v| *v != old.0).chain([new.0]).collect();
             // Rule 14: who is replaced does not stay, not even as a learner.

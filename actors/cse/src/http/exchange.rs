@@ -92,13 +92,13 @@ async fn run(shared: &Shared, client: Client, request: http::Request<Incoming>) 
             return Err(Early::refused(StatusCode::BAD_REQUEST, Rsc::BAD_REQUEST, text));
         }
     };
-    let caller = Caller {
-        proof,
-        auth: shared.options.auth,
-        ip: Some(client.peer.ip()),
-        repeat_until_ms,
-        handover: text(HANDOVER).filter(|t| t.len() <= TOKEN_BYTES_MAX).map(str::to_owned),
+    // Not as if there were none: that would register a second AE instead of moving the first.
+    let handover = match head.headers.get(HANDOVER) {
+        None => None,
+        Some(token) if token.len() > TOKEN_BYTES_MAX => return Err(bad_token()),
+        Some(token) => Some(token.to_str().map_err(|_| bad_token())?.trim().to_owned()),
     };
+    let caller = Caller { proof, auth: shared.options.auth, ip: Some(client.peer.ip()), repeat_until_ms, handover };
     match request_from_http(&head, body) {
         Ok(request) => Ok(shared.cse.handle(request, caller).await),
         // RFC 9110 15.5.6: the answer to an unknown method names those that there are.
@@ -207,4 +207,9 @@ fn put(http: &mut http::Response<Bytes>, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::from_str(&value) {
         http.headers_mut().insert(name, value);
     }
+}
+
+fn bad_token() -> Early {
+    let text = "the handover token cannot be read: ask the AE's home for another one";
+    Early::refused(StatusCode::FORBIDDEN, Rsc::ORIGINATOR_HAS_NO_PRIVILEGE, text)
 }

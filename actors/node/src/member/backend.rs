@@ -301,6 +301,10 @@ impl AdminBackend for Backend {
         let live = self.live()?;
         let node = self.node_named(&order.node)?;
         let only = order.to.as_deref().map(|n| self.node_named(n)).transpose()?;
+        if only == Some(node) {
+            let text = format!("{} cannot be emptied to itself", order.node);
+            return Err(AdminError::new(400, "admin-bad-body", text, "leave `--to` out, or name another node"));
+        }
         let drain = drains::begin(&live.runtime, node, &order.node, only).await.map_err(not_taken)?;
         if let Err(e) = live.runtime.told(node).await {
             // It is so in the directory; the host learns it from there.
