@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::client::{Ask, reading_of};
 use crate::cluster::Cluster;
 use crate::wait::until;
-use crate::writer::{Device, Written};
+use crate::writer::{Device, Writer, Written};
 
 /// Instances per request.
 const PAGE: usize = 500;
@@ -81,6 +81,23 @@ pub async fn verify(cluster: &Cluster, written: &[Written]) -> Verdict {
     assert!(verdict.is_clean(), "invariants are broken: {:#?}", verdict.violations);
     assert!(verdict.acknowledged > 0, "nothing was written, so nothing was shown");
     verdict
+}
+
+/// The end of a test with writers: ends them, and says what it came to. Every node that was started must run still, nothing
+/// may have been refused.
+///
+/// # Panics
+/// If an invariant is broken.
+pub async fn finish(test: &str, cluster: &mut Cluster, writers: Vec<Writer>) -> (Vec<Written>, Verdict) {
+    let mut written = Vec::new();
+    for writer in writers {
+        written.push(writer.finish().await);
+    }
+    cluster.assert_all_run();
+    let verdict = verify(cluster, &written).await;
+    report(test, &written, &verdict);
+    assert_eq!(verdict.refused, 0);
+    (written, verdict)
 }
 
 /// Prints what a run measured; tests assert no times.

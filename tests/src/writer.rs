@@ -97,6 +97,13 @@ impl Writer {
     }
 }
 
+/// Waits until each has `n` further readings acknowledged.
+pub async fn all_write(writers: &[Writer], n: usize) {
+    for writer in writers {
+        writer.writes(n).await;
+    }
+}
+
 impl Written {
     /// The longest time between two neighbouring acknowledgements.
     pub fn longest_gap(&self) -> Duration {

@@ -8,7 +8,7 @@ use onemec_node::topology::Topology;
 use onemec_tests::client::{Ask, assert_status};
 use onemec_tests::cluster::order;
 use onemec_tests::wait::until;
-use onemec_tests::writer::{Device, device};
+use onemec_tests::writer::{Device, all_write, device};
 use onemec_tests::{Cluster, Writer, history};
 use serde_json::{Value, json};
 
@@ -71,21 +71,9 @@ async fn start(five: bool) -> (Cluster, Vec<Writer>) {
     (cluster, writers)
 }
 
-async fn all_write(writers: &[Writer], n: usize) {
-    for writer in writers {
-        writer.writes(n).await;
-    }
-}
-
-async fn finish(test: &str, mut cluster: Cluster, writers: Vec<Writer>) {
-    let mut written = Vec::new();
-    for writer in writers {
-        written.push(writer.finish().await);
-    }
-    cluster.assert_all_run();
-    let verdict = history::verify(&cluster, &written).await;
-    history::report(test, &written, &verdict);
-    assert_eq!((verdict.unknown, verdict.refused), (0, 0));
+async fn finish(test: &str, cluster: &mut Cluster, writers: Vec<Writer>) {
+    let (_, verdict) = history::finish(test, cluster, writers).await;
+    assert_eq!(verdict.unknown, 0, "every reading was acknowledged in the end");
 }
 
 /// All of the bundle are at home at one node, as the AEs themselves show it.
@@ -99,7 +87,7 @@ async fn all_at(cluster: &Cluster, home: &str) {
 
 #[tokio::test]
 async fn row_g13_a_bundle_is_joined_moved_and_split_under_writers() {
-    let (cluster, writers) = start(false).await;
+    let (mut cluster, writers) = start(false).await;
     for to in ["edge2", "cloud", "edge1", "edge2"] {
         // Whichever of them is named, all go.
         let named = BUNDLE[to.len() % 3];
@@ -120,13 +108,13 @@ async fn row_g13_a_bundle_is_joined_moved_and_split_under_writers() {
     together(&cluster, "cloud", &BUNDLE).await;
     all_at(&cluster, "edge1").await;
     all_write(&writers, 10).await;
-    finish("g13 join, move, split", cluster, writers).await;
+    finish("g13 join, move, split", &mut cluster, writers).await;
 }
 
 /// The name of one is taken at the target: all stay.
 #[tokio::test]
 async fn row_g13_what_refuses_one_refuses_all() {
-    let (cluster, writers) = start(false).await;
+    let (mut cluster, writers) = start(false).await;
     cluster.client("edge2", "Cthief").register("right").await;
     let refused = cluster.admin("cloud").order_move(&order("Cleft", "edge2")).await.unwrap();
     assert_eq!(refused.code, "name-taken", "{}", refused.text);
@@ -135,7 +123,7 @@ async fn row_g13_what_refuses_one_refuses_all() {
     cluster.move_to("cloud", "Cleft", "cloud").await;
     all_at(&cluster, "cloud").await;
     all_write(&writers, 10).await;
-    finish("g13 refusal", cluster, writers).await;
+    finish("g13 refusal", &mut cluster, writers).await;
 }
 
 #[tokio::test]
@@ -203,5 +191,5 @@ async fn row_g13_kills_in_the_middle_of_a_bundles_move_split_nothing() {
     all_write(&writers, 10).await;
     cluster.restart(&home).await;
     all_write(&writers, 10).await;
-    finish("g13 kills", cluster, writers).await;
+    finish("g13 kills", &mut cluster, writers).await;
 }

@@ -44,14 +44,6 @@ async fn write_until_full(cluster: &Cluster, at: &str) -> Vec<u16> {
     panic!("{LARGE_MAX} large instances found room on a full disk");
 }
 
-async fn finish(test: &str, mut cluster: Cluster, writer: Writer) {
-    let written = [writer.finish().await];
-    cluster.assert_all_run();
-    let verdict = history::verify(&cluster, &written).await;
-    history::report(test, &written, &verdict);
-    assert_eq!(verdict.refused, 0);
-}
-
 #[tokio::test]
 async fn full_disk_loses_nothing_and_the_node_says_why() {
     let Some(mut cluster) = Cluster::start_with_small_disk("edge1", MIB).await else { return };
@@ -81,7 +73,7 @@ async fn full_disk_loses_nothing_and_the_node_says_why() {
     cluster.move_to("cloud", "Cmeter", "edge2").await;
     cluster.move_to("cloud", "Cmeter", "edge1").await;
     writer.writes(20).await;
-    finish("full disk", cluster, writer).await;
+    history::finish("full disk", &mut cluster, vec![writer]).await;
 }
 
 #[tokio::test]
@@ -108,5 +100,5 @@ async fn start_with_a_full_disk() {
     cluster.ready("edge1").await;
     writer.writes(20).await;
     cluster.replicated("cloud", "Cmeter").await;
-    finish("start with a full disk", cluster, writer).await;
+    history::finish("start with a full disk", &mut cluster, vec![writer]).await;
 }

@@ -9,7 +9,8 @@ use onemec_device::{Answer, HttpError};
 use onemec_tests::client::{Ask, Client, json_of, reading_of};
 use onemec_tests::cluster::order;
 use onemec_tests::wait::until;
-use onemec_tests::writer::Written;
+
+use onemec_tests::writer::all_write;
 use onemec_tests::{Cluster, Writer, history};
 
 async fn start_writers(cluster: &Cluster, at: &[&str]) -> Vec<Writer> {
@@ -24,22 +25,9 @@ async fn start_writers(cluster: &Cluster, at: &[&str]) -> Vec<Writer> {
     writers
 }
 
-async fn all_write(writers: &[Writer], n: usize) {
-    for writer in writers {
-        writer.writes(n).await;
-    }
-}
-
-async fn finish_and_verify(test: &str, cluster: &mut Cluster, writers: Vec<Writer>) -> Vec<Written> {
-    let mut written = Vec::new();
-    for writer in writers {
-        written.push(writer.finish().await);
-    }
-    cluster.assert_all_run();
-    let verdict = history::verify(cluster, &written).await;
-    history::report(test, &written, &verdict);
-    assert_eq!((verdict.unknown, verdict.refused), (0, 0), "every reading was acknowledged in the end");
-    written
+async fn finish(test: &str, cluster: &mut Cluster, writers: Vec<Writer>) {
+    let (_, verdict) = history::finish(test, cluster, writers).await;
+    assert_eq!(verdict.unknown, 0, "every reading was acknowledged in the end");
 }
 
 #[tokio::test]
@@ -61,7 +49,7 @@ async fn row_h03_killed_host_costs_no_acknowledged_write() {
     })
     .await;
     all_write(&writers, 20).await;
-    finish_and_verify("h03", &mut cluster, writers).await;
+    finish("h03", &mut cluster, writers).await;
 }
 
 /// Kills `victim` so long after the order of a move from edge1 to edge2.
@@ -97,7 +85,7 @@ async fn kill_during_move(test: &str, victim: &str, delays_ms: &[u64]) {
         writers[0].writes(10).await;
         cluster.replicated("cloud", "Cmeter0").await;
     }
-    finish_and_verify(test, &mut cluster, writers).await;
+    finish(test, &mut cluster, writers).await;
 }
 
 #[tokio::test]
@@ -126,7 +114,7 @@ async fn kill_of_directory_leader_while_writing() {
             cluster.replicated("cloud", &writer.device.ae_id).await;
         }
     }
-    finish_and_verify("kill of the directory's leader", &mut cluster, writers).await;
+    finish("kill of the directory's leader", &mut cluster, writers).await;
 }
 
 #[tokio::test]
@@ -143,7 +131,7 @@ async fn restart_of_all_nodes_at_once_keeps_every_acknowledged_write() {
         }
         all_write(&writers, 20).await;
     }
-    finish_and_verify("restart of all", &mut cluster, writers).await;
+    finish("restart of all", &mut cluster, writers).await;
 }
 
 /// I1 and fault 4 of the catalogue: a primary that slept through its lease wakes up with requests in its socket.
@@ -217,5 +205,5 @@ async fn stopped_primary_that_comes_back_serves_nothing_stale() {
     cluster.ready("edge1").await;
     writers[0].writes(20).await;
     cluster.replicated("cloud", "Cmeter0").await;
-    finish_and_verify("stopped primary", &mut cluster, writers).await;
+    finish("stopped primary", &mut cluster, writers).await;
 }

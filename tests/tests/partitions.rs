@@ -11,7 +11,7 @@ use std::time::Duration;
 use onemec_tests::client::{Ask, json_of, reading_of};
 use onemec_tests::net::Net;
 use onemec_tests::wait::until;
-use onemec_tests::writer::device;
+use onemec_tests::writer::{all_write, device};
 use onemec_tests::{Cluster, Writer, history};
 
 const AE: &str = "Cmeter0";
@@ -49,12 +49,6 @@ async fn start() -> Option<(Cluster, Vec<Writer>)> {
     all_write(&writers, 20).await;
     all_replicated(&cluster, &writers).await;
     Some((cluster, writers))
-}
-
-async fn all_write(writers: &[Writer], n: usize) {
-    for writer in writers {
-        writer.writes(n).await;
-    }
 }
 
 async fn all_replicated(cluster: &Cluster, writers: &[Writer]) {
@@ -95,17 +89,6 @@ async fn latest(cluster: &Cluster, at: &str) -> u64 {
     .await
 }
 
-async fn finish(test: &str, mut cluster: Cluster, writers: Vec<Writer>) {
-    let mut written = Vec::new();
-    for writer in writers {
-        written.push(writer.finish().await);
-    }
-    cluster.assert_all_run();
-    let verdict = history::verify(&cluster, &written).await;
-    history::report(test, &written, &verdict);
-    assert_eq!(verdict.refused, 0);
-}
-
 /// A node that was cut off may believe that it serves: what it answers must not be older than what others have said.
 async fn says_nothing_stale(cluster: &Cluster, cut_off: &str, elsewhere: &str) {
     let mut client = cluster.client(cut_off, AE);
@@ -140,7 +123,7 @@ async fn primary_cut_off() {
         println!("primary {home} cut off ({how:?}): epoch {} at {:?}", place.epoch, place.primary);
         heal(&mut cluster, &writers).await;
     }
-    finish("primary cut off", cluster, writers).await;
+    history::finish("primary cut off", &mut cluster, writers).await;
 }
 
 #[tokio::test]
@@ -156,7 +139,7 @@ async fn replica_cut_off() {
         println!("replica {replica} cut off ({how:?}): then {now:?}");
         heal(&mut cluster, &writers).await;
     }
-    finish("replica cut off", cluster, writers).await;
+    history::finish("replica cut off", &mut cluster, writers).await;
 }
 
 #[tokio::test]
@@ -180,7 +163,7 @@ async fn directory_leader_cut_off() {
         println!("leader {leader} cut off ({how:?}): the others went on");
         heal(&mut cluster, &writers).await;
     }
-    finish("directory's leader cut off", cluster, writers).await;
+    history::finish("directory's leader cut off", &mut cluster, writers).await;
 }
 
 /// One link only: both ends still reach the third node, so nobody dies, and the device goes on.
@@ -196,7 +179,7 @@ async fn link_between_primary_and_replica_cut() {
         println!("link from {home} to {replica} cut ({how:?})");
         heal(&mut cluster, &writers).await;
     }
-    finish("one link cut", cluster, writers).await;
+    history::finish("one link cut", &mut cluster, writers).await;
 }
 
 /// Everybody alone: nobody may acknowledge anything. Then everybody together again.
@@ -222,7 +205,7 @@ async fn nobody_hears_anybody() {
         }
     }
     heal(&mut cluster, &writers).await;
-    finish("nobody hears anybody", cluster, writers).await;
+    history::finish("nobody hears anybody", &mut cluster, writers).await;
 }
 
 /// A link that comes and goes faster than leases run out, for a while.
@@ -239,5 +222,5 @@ async fn flapping_links() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     heal(&mut cluster, &writers).await;
-    finish("flapping links", cluster, writers).await;
+    history::finish("flapping links", &mut cluster, writers).await;
 }

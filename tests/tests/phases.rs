@@ -8,6 +8,7 @@ use onemec_node::admin::types::MoveResult;
 use onemec_tests::client::{Ask, assert_status, header, json_of, registration};
 use onemec_tests::cluster::order;
 use onemec_tests::wait::until;
+use onemec_tests::writer::all_write;
 use onemec_tests::{Cluster, Writer, history};
 use tokio::task::JoinHandle;
 
@@ -42,22 +43,10 @@ async fn start(nodes: Option<&str>) -> (Cluster, Vec<Writer>) {
     (cluster, writers)
 }
 
-async fn all_write(writers: &[Writer], n: usize) {
-    for writer in writers {
-        writer.writes(n).await;
-    }
-}
-
 async fn finish(test: &str, cluster: &mut Cluster, writers: Vec<Writer>) {
     all_write(&writers, 20).await;
-    let mut written = Vec::new();
-    for writer in writers {
-        written.push(writer.finish().await);
-    }
-    cluster.assert_all_run();
-    let verdict = history::verify(cluster, &written).await;
-    history::report(test, &written, &verdict);
-    assert_eq!((verdict.unknown, verdict.refused), (0, 0), "every reading was acknowledged in the end");
+    let (_, verdict) = history::finish(test, cluster, writers).await;
+    assert_eq!(verdict.unknown, 0, "every reading was acknowledged in the end");
 }
 
 /// Moves the AE to a node that is no replica of it yet (unless `spared` must stay out of it) until the move is in `state`.

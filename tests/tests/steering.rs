@@ -49,13 +49,6 @@ async fn writer(cluster: &Cluster, at: &str, host: &str) -> Writer {
     Writer::of(cluster, device, vec![door])
 }
 
-async fn finish(test: &str, cluster: &Cluster, writer: Writer) {
-    let written = [writer.finish().await];
-    let verdict = history::verify(cluster, &written).await;
-    history::report(test, &written, &verdict);
-    assert_eq!(verdict.refused, 0);
-}
-
 #[tokio::test]
 async fn row_h12_a_client_that_knows_one_name_goes_on_through_death_move_return_and_stop() {
     let mut cluster = Cluster::start_dns(|_| {}).await;
@@ -95,7 +88,7 @@ async fn row_h12_a_client_that_knows_one_name_goes_on_through_death_move_return_
     says(&cluster, "edge1", "edge1.iot.example", &["127.0.0.2"]).await;
     writer.writes(20).await;
     cluster.assert_all_run();
-    finish("one name", &cluster, writer).await;
+    history::finish("one name", &mut cluster, vec![writer]).await;
 }
 
 #[tokio::test]
@@ -306,7 +299,7 @@ async fn takeover(family: Family) {
     cluster.ready("edge1").await;
     watcher.finish();
     cluster.assert_all_run();
-    finish(&format!("address take-over, {family:?}"), &cluster, writer).await;
+    history::finish(&format!("address take-over, {family:?}"), &mut cluster, vec![writer]).await;
 }
 
 #[tokio::test]
