@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use onemec_wire::greeting;
-use onemec_wire::{Channel, FailCode, Frame, Item, LaneNumber, ProtocolError, Purpose, Role, ServiceId, datagram};
+use onemec_wire::{
+    Channel, CloseCode, FailCode, Frame, Item, LaneNumber, ProtocolError, Purpose, Role, ServiceId, datagram,
+};
 use tokio::time::{Duration, Instant};
 
 use super::conn::Conn;
@@ -48,7 +50,11 @@ pub(super) fn start(conn: &Arc<Conn>, send: quinn::SendStream, recv: quinn::Recv
 }
 
 fn spawn<F: Future<Output = ()> + Send + 'static>(conn: &Arc<Conn>, f: impl FnOnce(Arc<Conn>) -> F) {
-    tokio::spawn(f(conn.clone()));
+    let (task, fall) = (f(conn.clone()), fall(conn));
+    tokio::spawn(async move {
+        let _fall = fall;
+        task.await;
+    });
 }
 
 /// Spawns a task whose breach closes the connection.
@@ -56,13 +62,36 @@ pub(super) fn guarded<F>(conn: &Arc<Conn>, f: impl FnOnce(Arc<Conn>) -> F)
 where
     F: Future<Output = Result<(), End>> + Send + 'static,
 {
-    let task = f(conn.clone());
     let conn = conn.clone();
-    tokio::spawn(async move {
-        if let Err(End::Breach(error)) = task.await {
-            conn.breach(error);
+    spawn(&conn.clone(), |for_task| {
+        let task = f(for_task);
+        async move {
+            if let Err(End::Breach(error)) = task.await {
+                conn.breach(error);
+            }
         }
     });
+}
+
+/// A connection that has lost one of its tasks would be up and half deaf: it is closed, and dialled again. That is its
+/// supervision; its tasks are in no tree.
+fn fall(conn: &Arc<Conn>) -> OnPanic<impl FnMut() + Send + use<>> {
+    let conn = conn.clone();
+    OnPanic(move || {
+        tracing::error!(peer = %conn.peer, "a task of this connection panicked, connection closed");
+        conn.close(CloseCode::Internal);
+    })
+}
+
+/// Does something when it is dropped by a panic.
+struct OnPanic<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnPanic<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
 }
 
 async fn write_control(conn: &Conn, mut send: quinn::SendStream) {
@@ -228,4 +257,36 @@ async fn read_datagrams(conn: &Arc<Conn>) -> Result<(), End> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_panic_is_a_fall() {
+        static FALLS: AtomicUsize = AtomicUsize::new(0);
+        let fall = || {
+            OnPanic(|| {
+                FALLS.fetch_add(1, Ordering::Relaxed);
+            })
+        };
+        let (ends, panics, stays) = (fall(), fall(), fall());
+        tokio::spawn(async move { drop(ends) }).await.unwrap();
+        let aborted = tokio::spawn(async move {
+            let _stays = stays;
+            std::future::pending::<()>().await;
+        });
+        aborted.abort();
+        assert!(aborted.await.unwrap_err().is_cancelled());
+        assert_eq!(FALLS.load(Ordering::Relaxed), 0);
+        let panicked = tokio::spawn(async move {
+            let _panics = panics;
+            panic!("a test wants it");
+        });
+        assert!(panicked.await.unwrap_err().is_panic());
+        assert_eq!(FALLS.load(Ordering::Relaxed), 1);
+    }
 }

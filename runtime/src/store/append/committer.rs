@@ -1,6 +1,7 @@
 //! The queue and its committer.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -244,8 +245,16 @@ impl Core {
         self.wake.notify_all();
     }
 
-    /// The committer's thread.
-    pub(super) fn run(&self) {
+    /// The committer's thread. What a panic in it leaves behind is as unknown as after a failed write, and treated alike.
+    pub(super) fn run_to_the_end(&self) {
+        if std::panic::catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+            let cause = std::io::Error::other("the thread that commits panicked");
+            let cause = DiskError::Failed { op: DiskOp::Write, path: self.dir.clone(), source: Arc::new(cause) };
+            self.fail(cause, &mut self.writer.lock(), Vec::new());
+        }
+    }
+
+    fn run(&self) {
         let mut lazy_since: Option<Instant> = None;
         loop {
             let step = self.step();

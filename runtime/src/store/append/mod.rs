@@ -109,7 +109,7 @@ pub struct Entry {
     pub payload: Bytes,
 }
 
-/// The log has failed for good: a write or sync went wrong, and whether anything since the last completed submission is
+/// The log has failed for good: a write or sync went wrong, or its thread panicked, and whether anything since the last completed submission is
 /// on the disk is not known. The process must end; its next start finds out.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the log failed and the node must be started again")]
@@ -203,7 +203,7 @@ impl Append {
             Drive::Manual => None,
             Drive::Thread => {
                 let core = Arc::clone(&core);
-                let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || core.run());
+                let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || core.run_to_the_end());
                 Some(spawned.map_err(|e| DiskError::from_io(super::disk::DiskOp::Open, dir, e))?)
             }
         };
@@ -270,7 +270,7 @@ impl Append {
     pub fn close(&self) {
         self.core.close();
         if let Some(thread) = self.thread.lock().take() {
-            // A panic of the committer has been reported through the completions already.
+            // Its panic would have been caught and reported.
             let _ = thread.join();
         }
     }

@@ -146,6 +146,19 @@ fn a_failed_sync_is_final_and_told_to_everybody() {
 }
 
 #[test]
+fn a_panic_of_the_committer_is_final_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let on_fatal: FatalHook = Arc::new(move |fatal| tell.send(fatal.cause.to_string()).unwrap());
+    let options = AppendOptions { on_fatal, drive: Drive::Thread, ..AppendOptions::default() };
+    let (append, _) = Append::open(RealDisk::shared(), dir.path(), options, &mut |_| {}).unwrap();
+    let frame = || vec![Frame { kind: 1, parts: vec![Bytes::from_static(b"one")] }];
+    append.submit(frame(), Box::new(|_| panic!("a test wants it"))).unwrap();
+    assert!(told.recv().unwrap().contains("failed"));
+    assert!(matches!(append.submit(frame(), Box::new(|_| {})), Err(SubmitError::Fatal(_))));
+}
+
+#[test]
 fn damage_is_told_from_a_torn_end() {
     let disk = SimDisk::new();
     let (append, ..) = open(&disk);
