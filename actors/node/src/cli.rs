@@ -156,7 +156,7 @@ pub struct DemoArgs {
     /// Devices; every fourth is an unmodified client, the others use the library
     #[arg(long, default_value_t = 56, value_parser = clap::value_parser!(u32).range(8..=2000))]
     pub devices: u32,
-    /// How long devices write, in all
+    /// About how long devices write: the planned moves share it; a kill and its recovery take what they take
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=600))]
     pub seconds: u64,
     /// Seed of mobility and choice: the same seed gives the same orders

@@ -5,7 +5,10 @@
 
 mod support;
 
-use std::process::ExitCode;
+use std::io::{BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -14,6 +17,7 @@ use onemec_node::topology::{PortBase, Topology, parse, with_ports};
 use onemec_node::up::{Cluster, UpError, UpOptions};
 
 const TEST: &str = "nodes_start_are_killed_return_and_stop";
+const COMMAND: &str = "up_ends_with_its_last_node";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -25,12 +29,20 @@ fn main() -> ExitCode {
     // What cargo test and nextest ask of a test program.
     if has("--list") {
         if !has("--ignored") {
-            println!("{TEST}: test");
+            println!("{TEST}: test\n{COMMAND}: test");
         }
         return ExitCode::SUCCESS;
     }
-    runtime.block_on(test());
-    println!("test {TEST} ... ok");
+    // nextest runs one at a time and names it.
+    let wanted = |test: &str| !has("--exact") || has(test);
+    if wanted(TEST) {
+        runtime.block_on(test());
+        println!("test {TEST} ... ok");
+    }
+    if wanted(COMMAND) {
+        command();
+        println!("test {COMMAND} ... ok");
+    }
     ExitCode::SUCCESS
 }
 
@@ -111,4 +123,43 @@ async fn test() {
     let mut cluster = Cluster::start(topology(), o).unwrap();
     cluster.wait_ready(|_| {}).await.unwrap();
     assert_eq!(cluster.stop().await, ["edge1"]);
+}
+
+/// The command itself, with real nodes: it outlives the death of one, and not that of all.
+fn command() {
+    let dir = tempfile::tempdir().unwrap();
+    let topology = concat!(env!("CARGO_MANIFEST_DIR"), "/../../cluster-configs/local-dns-3.toml");
+    let mut up = std::process::Command::new(env!("CARGO_BIN_EXE_onemec"))
+        .args(["up", topology, "--port-base", "0", "--json", "--dir"])
+        .arg(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(up.stdout.take().unwrap());
+    let said: serde_json::Value = serde_json::Deserializer::from_reader(&mut out).into_iter().next().unwrap().unwrap();
+    let nodes = said["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 3);
+    assert!(nodes.iter().all(|n| n["dns"].as_str().is_some_and(|a| a.parse::<SocketAddr>().is_ok())), "{said}");
+    for node in nodes {
+        let name = node["name"].as_str().unwrap();
+        rustix::process::kill_process(node_of(dir.path(), name), rustix::process::Signal::KILL).unwrap();
+    }
+    let ended = up.wait().unwrap();
+    let mut error = String::new();
+    up.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    assert!(!ended.success());
+    assert!(error.contains("the others go on") && error.contains("ended"), "{error}");
+}
+
+/// The process that runs a node of the run folder `dir`.
+fn node_of(dir: &Path, name: &str) -> rustix::process::Pid {
+    let is_it = |line: &str| {
+        let args: Vec<&str> = line.split('\0').collect();
+        args.get(1) == Some(&"node") && args.contains(&name) && args.iter().any(|a| Path::new(a) == dir)
+    };
+    let mut pids =
+        std::fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let of = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| is_it(&line));
+    rustix::process::Pid::from_raw(pids.find(of).unwrap()).unwrap()
 }

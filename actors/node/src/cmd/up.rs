@@ -54,6 +54,9 @@ pub(super) async fn up(context: &Context, args: UpArgs) -> Done {
             () = tokio::time::sleep(WATCH) => {
                 // A killed node does not end the others: that is what the cluster is for.
                 if let Err(e) = cluster.check_all_running() {
+                    if cluster.is_over() {
+                        break Err(e);
+                    }
                     eprintln!("onemec: {e}\n    -> the others go on; Ctrl-C stops them");
                 }
             }
@@ -63,7 +66,10 @@ pub(super) async fn up(context: &Context, args: UpArgs) -> Done {
     if !killed.is_empty() {
         eprintln!("onemec: did not end in time and were killed: {}", killed.join(", "));
     }
-    ended?;
+    if let Err(e) = ended {
+        keep(temporary);
+        return Err(e.into());
+    }
     Ok(if killed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -87,13 +93,17 @@ fn print_urls(context: &Context, t: &Topology, dir: &std::path::Path) -> Done {
     let nodes: Vec<_> = t
         .node
         .iter()
-        .map(|n| json!({"name": n.name, "cse_id": n.cse_id, "http": n.poa(), "admin": n.admin_url()}))
+        .map(|n| {
+            let (http, admin, dns) = (n.poa(), n.admin_url(), t.dns_server(n));
+            json!({"name": n.name, "cse_id": n.cse_id, "http": http, "admin": admin, "dns": dns})
+        })
         .collect();
     context.print(&json!({"cluster": t.cluster.name, "dir": dir, "nodes": nodes}), |_| {
-        let mut table = Table::new(&["node", "CSE", "oneM2M over HTTP", "admin API", "log"]);
+        let mut table = Table::new(&["node", "CSE", "oneM2M over HTTP", "admin API", "DNS", "log"]);
         for n in &t.node {
             let log = dir.join(format!("{}.log", n.name)).display().to_string();
-            table.row([n.name.clone(), n.cse_id.clone(), n.poa(), n.admin_url(), log]);
+            let dns = t.dns_server(n).map_or_else(|| "-".into(), |a| a.to_string());
+            table.row([n.name.clone(), n.cse_id.clone(), n.poa(), n.admin_url(), dns, log]);
         }
         let first = t.node.first().map(|n| n.admin_url()).unwrap_or_default();
         format!("cluster `{}` is up; Ctrl-C stops it\n\n{table}\nTry:  onemec status --admin {first}\n", t.cluster.name)

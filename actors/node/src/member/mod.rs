@@ -471,7 +471,7 @@ fn host_options(
 /// What its DNS server is told; `None` if the topology wants none.
 fn dns_options(topology: &Topology, node: &Node) -> Result<Option<DnsOptions>, dns::ZoneError> {
     let steering = &topology.steering;
-    let (Some(name), Some(listen)) = (&steering.dns_zone, node.dns_listen.or(steering.dns_listen)) else {
+    let (Some(name), Some(listen)) = (&steering.dns_zone, topology.dns_server(node)) else {
         return Ok(None);
     };
     Ok(Some(DnsOptions { listen, zone: Zone::new(name, steering.dns_ttl_s)? }))

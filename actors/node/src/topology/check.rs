@@ -299,8 +299,7 @@ impl Checker<'_> {
                 ("tcp", "admin_listen", on(n.admin_listen.to_string())),
             ];
             let service = n.service_address.as_ref().map(|s| ("address", "service_address", s.address.clone()));
-            let dns = n.dns_listen.or(t.steering.dns_listen).filter(|_| t.steering.dns_zone.is_some());
-            let dns = dns.map(|a| ("udp", "dns_listen", on(a.to_string())));
+            let dns = t.dns_server(n).map(|a| ("udp", "dns_listen", on(a.to_string())));
             for (kind, key, value) in values.into_iter().chain(dns).chain(service) {
                 if let Some(other) = seen.insert((kind, value.clone()), n.name.clone()) {
                     let line = self.lines.node(i, key);

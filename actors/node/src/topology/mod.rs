@@ -608,9 +608,14 @@ impl Topology {
         }
         all
     }
-    /// The DNS servers that a client on this machine may ask; none without a zone.
+
+    /// Where a node's DNS server listens; none without a zone.
+    pub fn dns_server(&self, node: &Node) -> Option<SocketAddr> {
+        self.steering.dns_zone.as_ref().and_then(|_| node.dns_listen.or(self.steering.dns_listen))
+    }
+
+    /// The DNS servers that a client on this machine may ask.
     pub fn dns_servers(&self) -> Vec<SocketAddr> {
-        let of = |n: &Node| n.dns_listen.or(self.steering.dns_listen);
-        self.steering.dns_zone.iter().flat_map(|_| self.node.iter().filter_map(of)).collect()
+        self.node.iter().filter_map(|n| self.dns_server(n)).collect()
     }
 }

@@ -220,6 +220,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// No node runs any more.
+    pub fn is_over(&self) -> bool {
+        self.children.is_empty()
+    }
+
     fn check_running(&mut self, name: &str) -> Result<(), UpError> {
         let Some(child) = self.children.get_mut(name) else { return Ok(()) };
         let ended = child.try_wait().map_err(system(format!("state of node {name}")))?;
