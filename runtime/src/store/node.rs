@@ -185,7 +185,7 @@ impl Store {
                 let what = DamageKind::TailHole { last: hole.last, found: hole.found };
                 damage.push(Damage { group: Some(id), what });
             }
-            self.insert(id, tail, checkpoint);
+            self.groups.write().insert(id, self.make(id, tail, checkpoint));
         }
         // Damage may be forgotten by the log when its file is given back: what it means for a group is recorded.
         let hurt: BTreeSet<GroupId> = damage.iter().filter_map(|d| d.group).collect();
@@ -197,7 +197,7 @@ impl Store {
         Ok(damage)
     }
 
-    fn insert(&self, id: GroupId, tail: Tail, checkpoint: Option<Checkpoint>) -> Arc<GroupStore> {
+    fn make(&self, id: GroupId, tail: Tail, checkpoint: Option<Checkpoint>) -> Arc<GroupStore> {
         let shared = &self.shared;
         let log = shared.wal.add(id, tail);
         let segments = checkpoint.iter().flat_map(|c| &c.segments).map(|(generation, info)| {
@@ -206,9 +206,7 @@ impl Store {
         });
         let segments = segments.collect();
         let kept = checkpoint.as_ref().map(|c| c.kept.clone()).unwrap_or_default();
-        let group = GroupStore::new(Arc::clone(shared), log, Sealed { checkpoint, segments, kept });
-        self.groups.write().insert(id, Arc::clone(&group));
-        group
+        GroupStore::new(Arc::clone(shared), log, Sealed { checkpoint, segments, kept })
     }
 
     fn start_maintenance(&self, root: &Path) -> Result<(), StoreError> {
@@ -251,10 +249,10 @@ impl Store {
 
     /// A group that is here, or a new empty one. Nothing is written before its first record or state.
     pub fn group_or_new(&self, id: GroupId) -> Arc<GroupStore> {
-        match self.group(id) {
-            Some(group) => group,
-            None => self.insert(id, Tail::after(Seq(0), Epoch(0)), None),
-        }
+        // Looked up and made under one lock: two stores of one group would each know half of it.
+        let mut groups = self.groups.write();
+        let group = groups.entry(id).or_insert_with(|| self.make(id, Tail::after(Seq(0), Epoch(0)), None));
+        Arc::clone(group)
     }
 
     /// Deletes a group here; `done` when that is durable. No error if it is not here. Writes files.

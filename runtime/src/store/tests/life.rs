@@ -133,6 +133,18 @@ fn a_deleted_group_stays_deleted_and_may_come_again() {
 }
 
 #[test]
+fn whoever_asks_first_for_a_new_group_all_get_the_same() {
+    let (store, _) = open(&SimDisk::new());
+    let ask = || (0..20_000).map(|n| store.group_or_new(group(n))).collect::<Vec<_>>();
+    let (one, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(ask);
+        (ask(), other.join().unwrap())
+    });
+    let twice = one.iter().zip(&other).filter(|(a, b)| !Arc::ptr_eq(a, b)).count();
+    assert_eq!(twice, 0, "groups have two stores");
+}
+
+#[test]
 fn it_works_on_a_real_disk_with_its_threads() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options();
