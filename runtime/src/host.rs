@@ -320,11 +320,11 @@ async fn open_store(
 ) -> Result<(Arc<Store>, Member, StoreId, bool), HostError> {
     let dir = data_dir.to_owned();
     let failed = |e: String| HostError::Store(data_dir.to_owned(), e);
-    // A node that lost its disk knows nothing of its former boots. Each of them took longer than a second, so that the time
-    // is higher than their numbers (rule 4); should a clock have gone back, the directory refuses the boot, and says so.
-    let seconds = Clock::default().wall_ms() / 1_000;
+    // A node that lost its disk knows nothing of its former boots. Each of them took longer than a millisecond, so that the
+    // time is higher than their numbers (rule 4); should a clock have gone back, the directory refuses the boot, and says so.
+    let now_ms = Clock::default().wall_ms();
     let options = StoreOptions {
-        first_incarnation: Incarnation(seconds.max(1)),
+        first_incarnation: Incarnation(now_ms.max(1)),
         on_fatal: Arc::new(disk_failed),
         on_damage: Arc::new(|damage| tracing::error!("damage: {damage:?}")),
         tail_bytes_max: segment_bytes,

@@ -317,7 +317,8 @@ impl Runtime {
         // Unique: node, boot and a counter of the boot.
         let m = self.member();
         let n = self.inner.nonces.fetch_add(1, Ordering::Relaxed);
-        Nonce((u128::from(m.node.0) << 96) | (u128::from(m.incarnation.0 & 0xffff_ffff) << 64) | u128::from(n))
+        let low_48 = |n: u64| u128::from(n & 0xffff_ffff_ffff);
+        Nonce((u128::from(m.node.0) << 96) | (low_48(m.incarnation.0) << 48) | low_48(n))
     }
 
     /// The boots that count for a group: those that are up and may have its data (row G15). To its primary a node that may
