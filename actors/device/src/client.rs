@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::Method;
+use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -433,6 +433,11 @@ impl AeClient {
         let body = primitive::ae(&self.options.name, &self.options.app_id, &[]);
         let mut request = self.primitive("handover", Method::POST, primitive::CSE_BASE.into(), Some(ty::AE), body);
         request.handover = Some(token);
+        let ae_id = self.ae_id.clone().ok_or(DeviceError::NotReady("the AE is not registered"))?;
+        let mut itself = self.primitive("retrieve AE", Method::GET, format!("/{ae_id}"), None, Bytes::new());
+        itself.repeat_until_ms = None;
+        let again =
+            self.primitive("handover", Method::POST, primitive::CSE_BASE.into(), Some(ty::AE), Bytes::new()).request;
         let (connector, to) = (self.connector.clone(), target.clone());
         let mut attempt = Attempt {
             connect: Duration::from_millis(self.options.connect_ms_max),
@@ -440,7 +445,18 @@ impl AeClient {
             backoff: Backoff::new(self.options.backoff_ms_min, self.options.backoff_ms_max),
             random: self.random.fork(),
         };
-        let task = tokio::spawn(async move { attempt.run(&connector, &to, &request).await });
+        let task = tokio::spawn(async move {
+            let opened = attempt.run(&connector, &to, &request).await?;
+            // A token that was used or has expired: the AE, when it retrieves itself, gets a fresh one (docs/extensions.md).
+            if opened.answer.as_ref().is_none_or(|a| a.status != StatusCode::FORBIDDEN) {
+                return Ok(opened);
+            }
+            let read = attempt.run(&connector, &to, &itself).await?.answer.filter(|a| a.status.is_success());
+            let Some(fresh) = read.and_then(|a| Hints::of(&a.headers).token) else { return Ok(opened) };
+            request.handover = Some(fresh);
+            request.request = again;
+            attempt.run(&connector, &to, &request).await
+        });
         let noticed_us = self.now_us();
         self.opening = Some(Opening { to: target, kind: Switch::Own, noticed_us, task });
         Ok(())

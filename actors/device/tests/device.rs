@@ -133,6 +133,25 @@ async fn row_h04_s04_device_moves_itself_with_its_token() {
 }
 
 #[tokio::test]
+async fn a_token_that_holds_no_longer_is_replaced_by_a_fresh_one() {
+    let target = Mock::start(Arc::new(|seen| match (seen.method.as_str(), seen.header("x-onemec-handover")) {
+        ("GET", _) if seen.path == "/Cdev" => {
+            Action::Answer(200, vec![("x-onemec-token", "fresh".into())], r#"{"m2m:ae":{"aei":"Cdev"}}"#.into())
+        }
+        ("POST", "fresh") => Action::Answer(201, vec![("x-onemec-token", "next".into())], "{}".into()),
+        _ => Action::Answer(403, vec![("x-m2m-rsc", "4106".into())], "token-expired".into()),
+    }))
+    .await;
+    let source = Mock::start(yes(vec![("x-onemec-token", "old".into())])).await;
+    let (mut client, _) = ready(options(&source)).await;
+    client.move_to(target.endpoint.clone()).await.unwrap();
+    assert_eq!((client.at(), client.token()), (&target.endpoint, Some("next")));
+    let requests: Vec<_> = target.seen.lock().iter().map(|s| s.header("x-m2m-ri").to_owned()).collect();
+    assert_eq!(requests.len(), 3);
+    assert_ne!(requests[0], requests[2], "another request, not a repeated one");
+}
+
+#[tokio::test]
 async fn row_g05_a_lost_race_names_the_winner_and_the_device_goes_on() {
     let target = Mock::start(Arc::new(|_| {
         Action::Answer(409, vec![("x-onemec-home", "http://127.0.0.1:9;epoch=9".into())], "taken".into())

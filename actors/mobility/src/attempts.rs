@@ -62,7 +62,7 @@ impl Failure {
         match code {
             "target-dead" | "catch-up-timeout" | "refused" => Self::Target,
             "busy" | "freeze-timeout" => Self::Passes,
-            "no-group" | "cancelled" => Self::Final,
+            "no-group" | "cancelled" | "token-used" => Self::Final,
             // `unknown`, `unreachable`, `not-primary`, `already-there`, `protocol`, and what newer nodes say.
             _ => Self::InDoubt,
         }

@@ -65,7 +65,11 @@ pub const PAGES: &[CodePage] = &[
     page("token-key", "A handover token was signed with a key that is out of use.", "Register anew."),
     page("token-malformed", "What was shown is no handover token.", "Register anew; send the token as it was given."),
     page("token-signature", "A handover token was altered or is another cluster's.", "Register anew."),
-    page("token-target", "A handover token holds at another node.", "Go to the node that was named."),
+    page(
+        "token-used",
+        "The AE was moved with this handover token already; a token is good for one re-attachment.",
+        "Use the token of that move's answer, or retrieve the AE: the answer carries a fresh one.",
+    ),
     page("too-large", "The group's history is larger than the node takes.", "Choose another, or keep less history."),
     page("too-many-moves", "Many moves towards the node are under way.", "Wait; it is asked again by itself."),
     page("trust", "The node lacks a trust word that is needed.", "Choose another."),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use onemec_core::directory::Attachment;
 use onemec_wire::{ContextId, GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -92,19 +93,22 @@ pub struct MoveRequest {
     pub reason: MoveReason,
     /// Contexts that must go along, or nothing goes (G13). The rest of their group goes in any case.
     pub bundle: Vec<ContextId>,
+    /// The permission under which a device comes; it is used up by the move.
+    pub attachment: Option<Attachment>,
 }
 
 impl MoveRequest {
     fn new(subject: Subject, target: Option<NodeId>, reason: MoveReason) -> Self {
-        Self { subject, target, reason, bundle: Vec::new() }
+        Self { subject, target, reason, bundle: Vec::new(), attachment: None }
     }
     /// `onemec handover AE [--to NODE]`.
     pub fn operator(context: ContextId, target: Option<NodeId>) -> Self {
         Self::new(Subject::Context(context), target, MoveReason::Operator)
     }
     /// A device re-registers at `target`.
-    pub fn device(context: ContextId, target: NodeId) -> Self {
-        Self::new(Subject::Context(context), Some(target), MoveReason::Device)
+    pub fn device(attachment: Attachment, target: NodeId) -> Self {
+        let request = Self::new(Subject::Context(attachment.context), Some(target), MoveReason::Device);
+        Self { attachment: Some(attachment), ..request }
     }
     /// The network side decided; the device only follows.
     pub fn network(context: ContextId, target: Option<NodeId>) -> Self {

@@ -3,12 +3,15 @@
 //! A token is opaque text, base64url without padding of (integers big-endian):
 //!
 //! ```text
-//!  0        1        2        3        19       27          35
-//!  | version| key id | flags  | context| epoch  | expires_ms | [target 8] | ae length 1 | ae | [credential 32] | mac 32 |
+//!  0        1        2        3        19       27           35
+//!  | version| key id | flags  | context| number | expires_ms | ae length 1 | ae | [credential 32] | mac 32 |
 //! ```
-//! Flags: bit 0 a credential is bound, bit 1 a target is named; others are 0. The last field is HMAC-SHA256 over
-//! everything before it, under the key with that id. The credential appears only as HMAC-SHA256 under the same key. Both
-//! are compared in constant time (ring). The clock is the nodes' wall clock: keep it in step, or choose a long validity.
+//! Flags: bit 0 a credential is bound; others are 0. The last field is HMAC-SHA256 over everything before it, under the
+//! key with that id. The credential appears only as HMAC-SHA256 under the same key. Both are compared in constant time
+//! (ring). The clock is the nodes' wall clock: keep it in step, or choose a long validity.
+//!
+//! A token is good for one re-attachment: context and number are an [`Attachment`], and the directory, which counts them,
+//! takes each number once. What holds here (signature, time, AE, credential) says only who may ask.
 
 mod form;
 #[cfg(test)]
@@ -16,7 +19,7 @@ mod tests;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use onemec_wire::{ContextId, Epoch, NodeId};
+use onemec_core::directory::Attachment;
 use ring::hmac;
 
 use self::form::Form;
@@ -54,16 +57,12 @@ impl std::fmt::Debug for TokenKey {
 /// What a token says once it was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// The AE's context.
-    pub context: ContextId,
-    /// Its AE-ID, as it was given to [`Keyring::issue`].
+    /// What it permits.
+    pub attachment: Attachment,
+    /// The AE-ID, as it was given to [`Keyring::issue`].
     pub ae: String,
-    /// The group's epoch when the token was made.
-    pub epoch: Epoch,
     /// It holds before this time.
     pub expires_ms: u64,
-    /// The only node at which it holds; `None`: any.
-    pub target: Option<NodeId>,
     /// It is bound to a credential.
     pub bound: bool,
 }
@@ -71,29 +70,23 @@ pub struct Claims {
 /// What a token is to say.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant<'a> {
-    /// The AE's context.
-    pub context: ContextId,
-    /// Its AE-ID.
+    /// What it permits.
+    pub attachment: Attachment,
+    /// The AE-ID.
     pub ae: &'a str,
-    /// The group's epoch.
-    pub epoch: Epoch,
     /// The token holds before this time.
     pub expires_ms: u64,
-    /// The only node at which it is to hold (a move that the network chose).
-    pub target: Option<NodeId>,
     /// What the client proved its identity with, if it did.
     pub credential: Option<&'a str>,
 }
 
-/// Who shows a token, where.
+/// Who shows a token.
 #[derive(Debug, Clone, Copy)]
 pub struct Bearer<'a> {
     /// The AE-ID that it claims.
     pub ae: &'a str,
     /// What it proved its identity with.
     pub credential: Option<&'a str>,
-    /// The node that it came to; `None`: do not check.
-    pub at: Option<NodeId>,
 }
 
 /// Why a token does not hold. Nothing was changed; a new registration is the way out.
@@ -120,9 +113,6 @@ pub enum TokenError {
     /// It is bound to another credential than the client's.
     #[error("the token is bound to another credential")]
     WrongCredential,
-    /// It holds at another node.
-    #[error("the token holds at node {}", .0.0)]
-    WrongTarget(NodeId),
 }
 
 impl TokenError {
@@ -135,7 +125,6 @@ impl TokenError {
             Self::Expired { .. } => "token-expired",
             Self::WrongAe => "token-ae",
             Self::WrongCredential => "token-credential",
-            Self::WrongTarget(_) => "token-target",
         }
     }
 }
@@ -193,10 +182,8 @@ impl Keyring {
         let credential = grant.credential.map(|c| hmac::sign(key, &credential_message(c)));
         let mut bytes = Form {
             key_id: self.current.id,
-            context: grant.context,
-            epoch: grant.epoch,
+            attachment: grant.attachment,
             expires_ms: grant.expires_ms,
-            target: grant.target,
             ae: grant.ae,
             credential: credential.as_ref().map(AsRef::as_ref),
         }
@@ -226,16 +213,10 @@ impl Keyring {
             let shown = bearer.credential.ok_or(TokenError::WrongCredential)?;
             hmac::verify(key, &credential_message(shown), bound).map_err(|_| TokenError::WrongCredential)?;
         }
-        match (form.target, bearer.at) {
-            (Some(target), Some(at)) if target != at => return Err(TokenError::WrongTarget(target)),
-            _ => {}
-        }
         Ok(Claims {
-            context: form.context,
+            attachment: form.attachment,
             ae: form.ae.to_owned(),
-            epoch: form.epoch,
             expires_ms: form.expires_ms,
-            target: form.target,
             bound: form.credential.is_some(),
         })
     }

@@ -120,7 +120,7 @@ fn news_of_another_node_does_not_end_a_transfer() {
     let here = placement(1, &[A, B], Durability::Memory, Some(Seq(0)));
     a.placed(0, here.clone());
     a.told(1, B, 1, ack(0));
-    let order = MoveOrder { id: MoveId(1), goal: Goal::Hand(B), until: Mono::from_ms(1_000) };
+    let order = MoveOrder { id: MoveId(1), goal: Goal::Hand(B), attachment: None, until: Mono::from_ms(1_000) };
     let out = a.step(2, Input::Move(order));
     assert!(matches!(proposals(out)[..], [Command::Transfer { .. }]), "{out:?}");
     let out = a.placed(3, here);
@@ -195,7 +195,7 @@ fn two_contexts_of_a_group_do_not_meet_under_one_name() {
     let add = Command::AddContext { base, nonce: Nonce(9), spec };
     dir.apply(5, &Entry { time_ms: 0, commands: vec![add] });
     let base = dir.group(group).unwrap().base(group);
-    let transfer = Command::Transfer { base, sealed: Seq(0), target: C };
+    let transfer = Command::Transfer { base, sealed: Seq(0), target: C, attachment: None };
     let out = dir.apply(6, &Entry { time_ms: 0, commands: vec![transfer] });
     assert!(matches!(out.outcomes[..], [CommandOutcome::Refused(Refusal::KeyTaken { .. })]), "{out:?}");
 }

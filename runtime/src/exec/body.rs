@@ -2,7 +2,7 @@
 //! attachments: the operation's head and body, the answer's head and body, in this order.
 
 use onemec_core::context::{ContextKind, Key, RepeatKey};
-use onemec_core::directory::ContextSpec;
+use onemec_core::directory::{Attachment, ContextSpec};
 use onemec_core::group::Position;
 use onemec_wire::codec::{Decode, Encode};
 use onemec_wire::{ContextId, Epoch, GroupId, Member, NodeId, Seq};
@@ -103,6 +103,8 @@ pub enum MoveBody {
         target: NodeId,
         /// Why: goes into the record of the move.
         reason: String,
+        /// The move is this re-attachment of a client.
+        attachment: Option<Attachment>,
         /// Catching up may take so long.
         catch_up_ms: u32,
         /// The span of the order.

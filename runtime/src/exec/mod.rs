@@ -40,7 +40,7 @@ use self::gate::GroupGate;
 use self::group::GroupMsg;
 use self::group::actor::GroupsMsg;
 use self::mailbox::Mailbox;
-pub use self::moves::{MOVED, MoveError};
+pub use self::moves::{MOVED, MoveError, TOKEN_USED};
 use self::passive::{Entry, Memory, Meter, version_of};
 pub use self::passive::{MemoryFigures, MemoryOptions};
 use crate::audit::Audit;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use onemec_core::context::ContextKind;
+use onemec_core::directory::{Attachment, Standing};
 use onemec_core::group::{Goal, MoveFailure, MoveId, MoveOrder};
-use onemec_wire::{ContextId, GroupId, NodeId, ServiceId, codec};
+use onemec_wire::{ContextId, GroupId, Member, NodeId, ServiceId, codec};
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
@@ -21,6 +22,8 @@ use crate::transport::{Lane, Message};
 pub(super) const ADMIT_MAX: Duration = Duration::from_secs(2);
 /// How a record says that a move succeeded.
 pub const MOVED: &str = "moved";
+/// The code of a re-attachment that was made already.
+pub const TOKEN_USED: &str = "token-used";
 /// The target's gate opens within this time, or later without being waited for.
 const SERVING_MAX: Duration = Duration::from_secs(2);
 /// A look at a group takes no longer.
@@ -61,13 +64,23 @@ impl From<MoveFailure> for MoveError {
     }
 }
 
+/// What the primary is to do.
+struct Order<'a> {
+    group: GroupId,
+    target: NodeId,
+    reason: &'a str,
+    attachment: Option<Attachment>,
+    catch_up: Duration,
+}
+
 #[derive(Default)]
 pub(super) struct Moves {
     next: AtomicU64,
 }
 
 impl Runtime {
-    /// Moves a group's primary to `target`, wherever it is now: one attempt. Returns when the target serves.
+    /// Moves a group's primary to `target`, wherever it is now: one attempt. Returns when the target serves. With an
+    /// `attachment` the move is that re-attachment of a client, and is refused (`token-used`) if it was made already.
     ///
     /// # Errors
     /// Why not, by a code. The group is served as before, except with `unknown` and `unreachable`: look at the directory.
@@ -76,6 +89,7 @@ impl Runtime {
         group: GroupId,
         target: NodeId,
         reason: &str,
+        attachment: Option<Attachment>,
         catch_up: Duration,
     ) -> Result<MoveRecord, MoveError> {
         let placement = self.inner.parts.directory.read().group(group).cloned();
@@ -87,12 +101,14 @@ impl Runtime {
         let trace = TraceContext::begin();
         let span = tracing::info_span!("order", trace_self = %trace, %group, to = %target, reason);
         if p.primary.node == self.inner.parts.member.node {
-            return self.move_from_here(group, target, reason, catch_up, trace).instrument(span).await;
+            let order = Order { group, target, reason, attachment, catch_up };
+            return self.move_from_here(order, trace).instrument(span).await;
         }
         let body = MoveBody::Order {
             group,
             target,
             reason: reason.into(),
+            attachment,
             catch_up_ms: u32::try_from(catch_up.as_millis()).unwrap_or(u32::MAX),
             trace,
         };
@@ -126,9 +142,10 @@ impl Runtime {
     pub(super) async fn serve_move(&self, body: MoveBody) -> MoveReply {
         let refused = |e: MoveError| MoveReply::Refused { code: e.code, reason: e.reason };
         match body {
-            MoveBody::Order { group, target, reason, catch_up_ms, trace } => {
+            MoveBody::Order { group, target, reason, attachment, catch_up_ms, trace } => {
                 let catch_up = Duration::from_millis(u64::from(catch_up_ms));
-                match self.move_from_here(group, target, &reason, catch_up, trace).await {
+                let order = Order { group, target, reason: &reason, attachment, catch_up };
+                match self.move_from_here(order, trace).await {
                     Ok(record) => MoveReply::Moved(record),
                     Err(e) => refused(e),
                 }
@@ -256,20 +273,19 @@ impl Runtime {
         view
     }
 
-    async fn move_from_here(
-        &self,
-        group: GroupId,
-        target: NodeId,
-        reason: &str,
-        catch_up: Duration,
-        parent: TraceContext,
-    ) -> Result<MoveRecord, MoveError> {
+    async fn move_from_here(&self, order: Order<'_>, parent: TraceContext) -> Result<MoveRecord, MoveError> {
+        let Order { group, target, reason, attachment, catch_up } = order;
         let contexts = self.contexts_of(group).ok_or_else(|| MoveError::new("no-group", "no such group"))?;
         let member = {
             let directory = self.inner.parts.directory.read();
             let stays = |c: &ContextId| directory.context(*c).is_some_and(|e| e.pinned && e.home != target);
             if contexts.iter().any(|(c, _)| stays(c)) {
                 return Err(MoveError::new("pinned", "what hangs on a CSEBase moves only back to its home"));
+            }
+            // The directory decides; what it will refuse need not freeze the group first.
+            let stands = attachment.and_then(|a| directory.standing(a, target));
+            if matches!(stands, Some(Standing::Spent | Standing::Done)) {
+                return Err(MoveError::new(TOKEN_USED, "the AE was moved with this handover token already"));
             }
             directory.node(target).filter(|n| n.up).map(|n| n.member)
         };
@@ -293,7 +309,7 @@ impl Runtime {
             "move", trace_self = %record.trace, trace_parent = %parent, %group, from = %record.source.node, to = %target,
             reason, result = tracing::field::Empty
         );
-        let moved = self.run_move(&mut record, contexts, member, catch_up).instrument(span.clone()).await;
+        let moved = self.run_move(&mut record, contexts, (member, attachment), catch_up).instrument(span.clone()).await;
         if let Err(e) = &moved {
             (record.result, record.text) = (e.code.clone(), e.reason.clone());
         }
@@ -307,7 +323,7 @@ impl Runtime {
         &self,
         record: &mut MoveRecord,
         contexts: Vec<(ContextId, ContextKind)>,
-        target: onemec_wire::Member,
+        (target, attachment): (Member, Option<Attachment>),
         catch_up: Duration,
     ) -> Result<(), MoveError> {
         let group = record.group;
@@ -320,7 +336,7 @@ impl Runtime {
         let admitted_us = self.since_us(began);
         let (reply, end) = oneshot::channel();
         let until = self.inner.parts.clock.mono() + catch_up;
-        let order = MoveOrder { id: MoveId(record.id), goal: Goal::Hand(target), until };
+        let order = MoveOrder { id: MoveId(record.id), goal: Goal::Hand(target), attachment, until };
         self.tell_group(group, GroupMsg::Move(order, tracing::Span::current(), reply));
         let switched = match tokio::time::timeout(catch_up + SWITCH_MAX, end).await {
             Ok(Ok(Ok(times))) => Ok(times),

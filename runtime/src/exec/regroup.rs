@@ -109,7 +109,7 @@ impl Runtime {
     async fn take_step(&self, step: &Step) -> Result<(), Failed> {
         match step {
             Step::Follow { group, to } => {
-                self.move_group(*group, *to, "bundle", FOLLOW_MAX).await.map(drop).map_err(|e| e.to_string())
+                self.move_group(*group, *to, "bundle", None, FOLLOW_MAX).await.map(drop).map_err(|e| e.to_string())
             }
             Step::Join { from, into, contexts } => self.regroup(*from, *into, contexts).await,
             Step::Part { from, contexts } => self.part(*from, contexts).await,
@@ -168,7 +168,7 @@ impl Runtime {
         self.pad(into, end_from.max(end)).await?;
 
         let now = self.inner.parts.clock.mono();
-        let order = MoveOrder { id, goal: Goal::Seal, until: now + SEALED_MAX };
+        let order = MoveOrder { id, goal: Goal::Seal, attachment: None, until: now + SEALED_MAX };
         let sealed =
             self.ask_group(from, |reply| RegroupMsg::Seal(order, contexts.to_vec(), reply)).await?.map_err(said)?;
         // The machines name what they keep; what came after the last copy is few.
@@ -181,7 +181,7 @@ impl Runtime {
         let encoded = |(c, state): &(ContextId, JoinState)| Ok((*c, state.encode().map_err(|e| e.to_string())?));
         let states = sealed.contexts.iter().map(encoded).collect::<Result<Vec<_>, Failed>>()?;
         let goal = Goal::Regroup { from: sealed.base, contexts: contexts.to_vec() };
-        let order = MoveOrder { id, goal, until: self.inner.parts.clock.mono() + SEALED_MAX };
+        let order = MoveOrder { id, goal, attachment: None, until: self.inner.parts.clock.mono() + SEALED_MAX };
         self.ask_group(into, |reply| RegroupMsg::Join(order, states, reply)).await?.map_err(said)
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use onemec_core::buffer::BufferKey;
 use onemec_core::context::{BoxFuture, CallError};
+use onemec_core::directory::Attachment;
 use onemec_wire::{ContextId, NodeId};
 
 use super::AuthMode;
@@ -12,8 +13,8 @@ use super::AuthMode;
 /// Moves AEs. Implemented by `actors/mobility`.
 pub trait Mobility: Send + Sync {
     /// Brings the AE's context (with its group) to `target`, because its device has come there. Returns when that node
-    /// serves it.
-    fn attach(&self, context: ContextId, token: &str, target: NodeId) -> BoxFuture<'_, Result<(), AttachError>>;
+    /// serves it. The permission is used up by it; shown again there it changes nothing.
+    fn attach(&self, attachment: Attachment, target: NodeId) -> BoxFuture<'_, Result<(), AttachError>>;
 
     /// The originator of this context, which is at home here, has asked this CSE itself, and its answer took so long.
     /// Called with every such request: cheap.
@@ -28,9 +29,9 @@ pub trait Mobility: Send + Sync {
 /// Why an AE was not brought here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttachError {
-    /// The token is not valid (any more) for this AE, device or target.
-    #[error("handover token refused: {0}")]
-    Token(String),
+    /// The permission was used before, and led elsewhere: nothing was moved.
+    #[error("token-used: the AE was moved with this handover token already; retrieve the AE for a fresh one")]
+    Used,
     /// This CSE does not take it: capacity, policy, residency, names.
     #[error("not admitted: {0}")]
     NotAdmitted(String),
@@ -39,12 +40,15 @@ pub enum AttachError {
     Call(#[from] CallError),
 }
 
-/// Makes handover tokens: signed, bound to the AE, its credential and an epoch.
+/// Makes handover tokens: signed, bound to the AE and its credential, each good for one re-attachment.
 pub trait Tokens: Send + Sync {
-    /// A fresh token for an AE that registered here; `None` if it is to have none.
+    /// A fresh token for an AE; `None` if it is to have none.
     fn issue(&self, context: ContextId, ae: &str, credential: Option<&str>) -> Option<String>;
-    /// The context that a token was made for, if its signature, expiry and credential hold.
-    fn verify(&self, token: &str, ae: &str, credential: Option<&str>) -> Option<ContextId>;
+    /// What a token permits, if its signature, expiry, AE and credential hold.
+    ///
+    /// # Errors
+    /// Why not: a code and a sentence. Nothing was changed.
+    fn verify(&self, token: &str, ae: &str, credential: Option<&str>) -> Result<Attachment, String>;
 }
 
 /// Who a client has proved to be.

@@ -152,10 +152,17 @@ impl Inner {
         Ok(handled)
     }
 
+    /// A handover token for the AE itself, by its AE-ID or stem: with its registration, and whenever it retrieves its AE
+    /// (its token has expired, or was used and the answer was lost).
+    pub(super) fn fresh_token(&self, caller: &Caller, place: &Place, ae_id: &str) -> Option<String> {
+        let credential = caller.proof.as_ref().map(Proof::id);
+        let stem = ae_id.rsplit_once('/').map_or(ae_id, |(_, stem)| stem);
+        self.tokens.as_ref().and_then(|t| t.issue(place.context, stem, credential))
+    }
+
     /// What a registered device is told beside the standard: its token, and where else it could turn to.
     fn welcome(&self, handled: &mut Handled, caller: &Caller, place: &Place, stem: &str) {
-        let credential = caller.proof.as_ref().map(Proof::id);
-        handled.token = self.tokens.as_ref().and_then(|t| t.issue(place.context, stem, credential));
+        handled.token = self.fresh_token(caller, place, stem);
         handled.peers = self.peers.iter().filter_map(|p| p.poa.first().cloned()).take(16).collect();
         handled.peers.sort_unstable();
     }
@@ -188,13 +195,18 @@ impl Inner {
             Refusal::new(Rsc::ORIGINATOR_HAS_ALREADY_REGISTERED, format!("{name} is registered already{at}"))
         };
         let mut handled = Handled::from(onemec_onem2m::Response::refusing(request, &refusal));
-        if let Some(place) = winner
+        self.name_home(&mut handled, winner);
+        handled
+    }
+
+    /// Tells a device where its AE is, if that is another CSE.
+    fn name_home(&self, handled: &mut Handled, place: Option<Place>) {
+        if let Some(place) = place
             && let Some(peer) = self.peers.get(&place.home)
             && let Some(poa) = peer.poa.first()
         {
             handled.home = Some((poa.clone(), place.epoch.0));
         }
-        handled
     }
 
     /// A device comes here from another CSE of the cluster with a handover token (rows H04, S04): its context is moved,
@@ -212,13 +224,19 @@ impl Inner {
             return Err(refused("this CSE takes no handover tokens").into());
         };
         let credential = caller.proof.as_ref().map(Proof::id);
-        let context =
-            tokens.verify(token, stem, credential).ok_or_else(|| refused("the handover token is not valid"))?;
-        mobility.attach(context, token, self.contexts.node()).await.map_err(|error| match error {
-            AttachError::Token(text) => Trouble::from(refused(&text)),
-            AttachError::NotAdmitted(text) => Refusal::new(Rsc::NOT_ACCEPTABLE, text).into(),
-            AttachError::Call(error) => error.into(),
-        })?;
+        let attachment = tokens.verify(token, stem, credential).map_err(|text| refused(&text))?;
+        let context = attachment.context;
+        match mobility.attach(attachment, self.contexts.node()).await {
+            Ok(()) => {}
+            Err(used @ AttachError::Used) => {
+                let refusal = Refusal::new(Rsc::ORIGINATOR_HAS_ALREADY_REGISTERED, used.to_string());
+                let mut handled = Handled::from(onemec_onem2m::Response::refusing(request, &refusal));
+                self.name_home(&mut handled, self.contexts.by_id(context));
+                return Ok(handled);
+            }
+            Err(AttachError::NotAdmitted(text)) => return Err(Refusal::new(Rsc::NOT_ACCEPTABLE, text).into()),
+            Err(AttachError::Call(error)) => return Err(error.into()),
+        }
         let place = self.contexts.by_id(context).ok_or_else(|| refused("the AE is gone"))?;
         let who = Who {
             id: self.me.normal_id(stem).into_owned(),

@@ -59,7 +59,12 @@ impl Inner {
                 }
             }
         };
-        Ok(self.finish(request, done))
+        let mut handled = self.finish(request, done);
+        let itself = job.origin.as_ref().is_some_and(|origin| origin.context == place.context);
+        if request.op == Operation::Retrieve && itself && job.depth == 0 && *target == Target::root() {
+            handled.token = self.fresh_token(job.caller, place, &job.who.id);
+        }
+        Ok(handled)
     }
 
     pub(super) fn finish(&self, request: &Request, done: Done) -> Handled {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use onemec_core::context::BoxFuture;
+use onemec_core::directory::Attachment;
 use onemec_cse::front::{AttachError, Mobility, Tokens};
 use onemec_cse::testing::{Clock, Extras, MemoryCluster};
 use onemec_cse::{Caller, Handled};
@@ -84,8 +85,8 @@ async fn an_originator_keeps_its_privileges_elsewhere() {
 struct Moves(Arc<MemoryCluster>);
 
 impl Mobility for Moves {
-    fn attach(&self, context: ContextId, _: &str, target: NodeId) -> BoxFuture<'_, Result<(), AttachError>> {
-        let done = self.0.move_context(context, target).map_err(AttachError::NotAdmitted);
+    fn attach(&self, attachment: Attachment, target: NodeId) -> BoxFuture<'_, Result<(), AttachError>> {
+        let done = self.0.move_context(attachment.context, target).map_err(AttachError::NotAdmitted);
         Box::pin(async move { done })
     }
 }
@@ -96,9 +97,9 @@ impl Tokens for Plain {
     fn issue(&self, context: ContextId, ae: &str, _: Option<&str>) -> Option<String> {
         Some(format!("{context}/{ae}"))
     }
-    fn verify(&self, token: &str, ae: &str, _: Option<&str>) -> Option<ContextId> {
-        let (context, for_ae) = token.split_once('/')?;
-        context.parse().ok().filter(|_| for_ae == ae)
+    fn verify(&self, token: &str, ae: &str, _: Option<&str>) -> Result<Attachment, String> {
+        let context = token.split_once('/').filter(|(_, for_ae)| *for_ae == ae).and_then(|(c, _)| c.parse().ok());
+        context.map(|context| Attachment { context, number: 0 }).ok_or_else(|| "another AE's".to_owned())
     }
 }
 

@@ -1,21 +1,19 @@
 //! The bytes of a token before its signature.
 
-use onemec_wire::{ContextId, Epoch, NodeId};
+use onemec_core::directory::Attachment;
+use onemec_wire::ContextId;
 
 /// Version of the form; never 0.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes of a signature, and of a bound credential.
 pub(super) const MAC_BYTES: usize = 32;
 const BOUND: u8 = 1;
-const TARGET: u8 = 2;
 
 /// What stands in a token.
 pub(super) struct Form<'a> {
     pub(super) key_id: u8,
-    pub(super) context: ContextId,
-    pub(super) epoch: Epoch,
+    pub(super) attachment: Attachment,
     pub(super) expires_ms: u64,
-    pub(super) target: Option<NodeId>,
     pub(super) ae: &'a str,
     pub(super) credential: Option<&'a [u8]>,
 }
@@ -25,14 +23,10 @@ impl<'a> Form<'a> {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         let bound = if self.credential.is_some() { BOUND } else { 0 };
-        let target = if self.target.is_some() { TARGET } else { 0 };
-        out.extend_from_slice(&[VERSION, self.key_id, bound | target]);
-        out.extend_from_slice(&self.context.0);
-        out.extend_from_slice(&self.epoch.0.to_be_bytes());
+        out.extend_from_slice(&[VERSION, self.key_id, bound]);
+        out.extend_from_slice(&self.attachment.context.0);
+        out.extend_from_slice(&self.attachment.number.to_be_bytes());
         out.extend_from_slice(&self.expires_ms.to_be_bytes());
-        if let Some(target) = self.target {
-            out.extend_from_slice(&target.0.to_be_bytes());
-        }
         out.push(u8::try_from(self.ae.len()).unwrap_or(u8::MAX));
         out.extend_from_slice(self.ae.as_bytes());
         out.extend_from_slice(self.credential.unwrap_or_default());
@@ -43,16 +37,12 @@ impl<'a> Form<'a> {
     pub(super) fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = bytes;
         let [version, key_id, flags] = *take::<3>(&mut rest)?;
-        if version != VERSION || flags & !(BOUND | TARGET) != 0 {
+        if version != VERSION || flags & !BOUND != 0 {
             return None;
         }
         let context = ContextId(*take::<16>(&mut rest)?);
-        let epoch = Epoch(u64::from_be_bytes(*take(&mut rest)?));
+        let number = u64::from_be_bytes(*take(&mut rest)?);
         let expires_ms = u64::from_be_bytes(*take(&mut rest)?);
-        let target = match flags & TARGET {
-            0 => None,
-            _ => Some(NodeId(u64::from_be_bytes(*take(&mut rest)?))),
-        };
         let [length] = *take::<1>(&mut rest)?;
         let (ae, tail) = rest.split_at_checked(usize::from(length))?;
         let ae = std::str::from_utf8(ae).ok().filter(|ae| !ae.is_empty())?;
@@ -62,10 +52,8 @@ impl<'a> Form<'a> {
         };
         (tail.len() == if credential.is_some() { MAC_BYTES } else { 0 }).then_some(Self {
             key_id,
-            context,
-            epoch,
+            attachment: Attachment { context, number },
             expires_ms,
-            target,
             ae,
             credential,
         })

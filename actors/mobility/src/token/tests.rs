@@ -1,3 +1,4 @@
+use onemec_wire::ContextId;
 use proptest::prelude::*;
 
 use super::*;
@@ -8,17 +9,15 @@ fn ring() -> Keyring {
 
 fn grant() -> Grant<'static> {
     Grant {
-        context: ContextId::made(1, 42, 0),
+        attachment: Attachment { context: ContextId::made(1, 42, 0), number: 5 },
         ae: "Cmeter7",
-        epoch: Epoch(5),
         expires_ms: 1_000,
-        target: None,
         credential: Some("certificate:ab12"),
     }
 }
 
 fn bearer() -> Bearer<'static> {
-    Bearer { ae: "Cmeter7", credential: Some("certificate:ab12"), at: Some(NodeId(2)) }
+    Bearer { ae: "Cmeter7", credential: Some("certificate:ab12") }
 }
 
 #[test]
@@ -26,17 +25,7 @@ fn a_good_token_says_what_was_granted() {
     let token = ring().issue(grant()).unwrap();
     assert!(token.len() < 160, "{} bytes", token.len());
     let claims = ring().verify(&token, bearer(), 999).unwrap();
-    assert_eq!(
-        claims,
-        Claims {
-            context: ContextId::made(1, 42, 0),
-            ae: "Cmeter7".into(),
-            epoch: Epoch(5),
-            expires_ms: 1_000,
-            target: None,
-            bound: true
-        }
-    );
+    assert_eq!(claims, Claims { attachment: grant().attachment, ae: "Cmeter7".into(), expires_ms: 1_000, bound: true });
 }
 
 #[test]
@@ -55,9 +44,6 @@ fn each_refusal_has_its_error() {
     assert_eq!(check(&other, bearer(), 0), TokenError::BadSignature);
     let other = Keyring::new(TokenKey::new(9, &[7; 32])).issue(grant()).unwrap();
     assert_eq!(check(&other, bearer(), 0), TokenError::UnknownKey(9));
-    let there = ring.issue(Grant { target: Some(NodeId(3)), ..grant() }).unwrap();
-    assert_eq!(check(&there, bearer(), 0), TokenError::WrongTarget(NodeId(3)));
-    assert!(ring.verify(&there, Bearer { at: Some(NodeId(3)), ..bearer() }, 0).is_ok());
 }
 
 #[test]
@@ -86,9 +72,9 @@ fn keys_rotate() {
 #[test]
 fn ae_ids_are_bounded() {
     let long = "C".repeat(AE_BYTES_MAX);
-    let token = ring().issue(Grant { ae: &long, target: Some(NodeId(1)), ..grant() }).unwrap();
+    let token = ring().issue(Grant { ae: &long, ..grant() }).unwrap();
     assert!(token.len() <= TOKEN_BYTES_MAX, "{}", token.len());
-    assert!(ring().verify(&token, Bearer { ae: &long, at: None, ..bearer() }, 0).is_ok());
+    assert!(ring().verify(&token, Bearer { ae: &long, ..bearer() }, 0).is_ok());
     for bad in ["", &"C".repeat(AE_BYTES_MAX + 1)] {
         assert_eq!(ring().issue(Grant { ae: bad, ..grant() }), Err(IssueError::AeLength));
     }
@@ -96,7 +82,7 @@ fn ae_ids_are_bounded() {
 
 #[test]
 fn every_flipped_bit_is_refused() {
-    for g in [grant(), Grant { credential: None, target: Some(NodeId(2)), ..grant() }] {
+    for g in [grant(), Grant { credential: None, ..grant() }] {
         let token = ring().issue(g).unwrap();
         assert!(ring().verify(&token, bearer(), 0).is_ok());
         // Bits of the content, the signature included.
@@ -140,17 +126,17 @@ proptest! {
 
     #[test]
     fn what_is_granted_is_verified(
-        ae in "[A-Za-z0-9/._-]{1,60}", context in any::<[u8; 16]>(), epoch: u64, expires_ms in 1u64.., target: Option<u64>,
+        ae in "[A-Za-z0-9/._-]{1,60}", context in any::<[u8; 16]>(), number: u64, expires_ms in 1u64..,
         credential: Option<String>,
     ) {
         let g = Grant {
-            context: ContextId(context), ae: &ae, epoch: Epoch(epoch), expires_ms,
-            target: target.map(NodeId), credential: credential.as_deref(),
+            attachment: Attachment { context: ContextId(context), number }, ae: &ae, expires_ms,
+            credential: credential.as_deref(),
         };
         let token = ring().issue(g).unwrap();
-        let bearer = Bearer { ae: &ae, credential: credential.as_deref(), at: g.target };
+        let bearer = Bearer { ae: &ae, credential: credential.as_deref() };
         let claims = ring().verify(&token, bearer, expires_ms - 1).unwrap();
-        prop_assert_eq!((claims.context, claims.epoch, claims.target), (g.context, g.epoch, g.target));
+        prop_assert_eq!(claims.attachment, g.attachment);
         let expired = TokenError::Expired { expires_ms };
         prop_assert_eq!(ring().verify(&token, bearer, expires_ms), Err(expired));
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use onemec_core::context::{BoxFuture, CallError, Contexts};
-use onemec_core::directory::Command;
+use onemec_core::directory::{Attachment, Command, CommandOutcome, Standing};
 use onemec_cse::front::{AttachError, Mobility, Tokens};
 use onemec_mobility::attempts::Failure;
 use onemec_mobility::strategy::MoveRequest;
 use onemec_mobility::token::{Bearer, Grant, KEY_BYTES, Keyring, TokenKey};
-use onemec_runtime::exec::Runtime;
+use onemec_runtime::exec::{Runtime, TOKEN_USED};
 use onemec_wire::{ContextId, GroupId, NodeId};
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -22,7 +22,7 @@ const KEY_FACT: &str = "secret/handover-token-key";
 const FACT_MAX: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Handover tokens: signed, bound to AE, epoch, expiry and credential (rows H06, G01).
+/// Handover tokens: signed, bound to AE, expiry and credential, each good for one re-attachment (rows H06, G01).
 pub(super) struct HandoverTokens {
     runtime: Runtime,
     keys: Keyring,
@@ -65,23 +65,24 @@ fn unhex(text: &str) -> Option<[u8; KEY_BYTES]> {
 
 impl Tokens for HandoverTokens {
     fn issue(&self, context: ContextId, ae: &str, credential: Option<&str>) -> Option<String> {
-        let epoch = self.runtime.by_id(context)?.epoch;
+        let number = self.runtime.directory().read().context(context)?.attached.count;
         let expires_ms = self.runtime.now_ms() + self.lifetime_ms;
-        self.keys.issue(Grant { context, ae, epoch, expires_ms, target: None, credential }).ok()
+        let attachment = Attachment { context, number };
+        self.keys.issue(Grant { attachment, ae, expires_ms, credential }).ok()
     }
 
-    fn verify(&self, token: &str, ae: &str, credential: Option<&str>) -> Option<ContextId> {
+    fn verify(&self, token: &str, ae: &str, credential: Option<&str>) -> Result<Attachment, String> {
         let began = Instant::now();
-        let bearer = Bearer { ae, credential, at: Some(self.runtime.node()) };
+        let bearer = Bearer { ae, credential };
         match self.keys.verify(token, bearer, self.runtime.now_ms()) {
             Ok(claims) => {
                 let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-                self.journal.authenticated(claims.context, us);
-                Some(claims.context)
+                self.journal.authenticated(claims.attachment.context, us);
+                Ok(claims.attachment)
             }
             Err(e) => {
                 tracing::info!(ae, code = e.code(), "handover token refused");
-                None
+                Err(format!("{}: {e}", e.code()))
             }
         }
     }
@@ -93,17 +94,72 @@ pub(super) struct Attach {
     pub(super) journal: Arc<Journal>,
 }
 
-impl Mobility for Attach {
-    fn attach(&self, context: ContextId, _token: &str, target: NodeId) -> BoxFuture<'_, Result<(), AttachError>> {
-        Box::pin(async move {
-            let request = MoveRequest::device(context, target);
-            match self.mover.carry_out(&request, None).await {
-                Ok(_) => Ok(()),
-                Err(e) if e.code == "no-context" => Err(AttachError::Call(CallError::NotFound)),
-                // A moment later it may be possible; what a target says for good is said to the device.
-                Err(e) if Failure::from_code(&e.code) == Failure::Target => Err(AttachError::NotAdmitted(e.text)),
-                Err(e) => Err(AttachError::Call(CallError::NotApplied { reason: e.text, retry_after: AGAIN })),
+impl Attach {
+    /// What a permission is worth here. Where this node's directory does not say, or what it says would turn a device away,
+    /// the leader is asked as well.
+    async fn standing(&self, attachment: Attachment, target: NodeId) -> Result<Standing, AttachError> {
+        let directory = self.mover.runtime.directory();
+        let local = directory.read().standing(attachment, target);
+        if let Some(known @ (Standing::Next | Standing::Done)) = local {
+            return Ok(known);
+        }
+        let not_now = |reason: String| AttachError::Call(CallError::NotApplied { reason, retry_after: AGAIN });
+        directory.linearizable(FACT_MAX).await.map_err(|e| not_now(e.to_string()))?;
+        directory.read().standing(attachment, target).ok_or(AttachError::Call(CallError::NotFound))
+    }
+
+    /// The AE is here already, or came by an order of somebody else: the permission is used up by a command of its own.
+    async fn use_up(&self, attachment: Attachment, node: NodeId) -> Result<(), AttachError> {
+        let not_now = |reason: String| AttachError::Call(CallError::NotApplied { reason, retry_after: AGAIN });
+        let command = Command::Attach { attachment, node };
+        match self.mover.runtime.directory().propose_within(command, FACT_MAX).await {
+            Ok(CommandOutcome::Refused(_)) => match self.standing(attachment, node).await? {
+                Standing::Done => Ok(()), // the same request, twice at once
+                Standing::Next => Err(not_now("the AE was moved on meanwhile".into())),
+                Standing::Spent | Standing::Unheard => Err(AttachError::Used),
+            },
+            Ok(_) => Ok(()),
+            // Asked again it is found done, or is done.
+            Err(e) => Err(not_now(e.to_string())),
+        }
+    }
+
+    async fn bring(&self, attachment: Attachment, target: NodeId) -> Result<(), AttachError> {
+        match self.standing(attachment, target).await? {
+            Standing::Next => {}
+            Standing::Done => return Ok(()),
+            Standing::Spent | Standing::Unheard => return Err(AttachError::Used),
+        }
+        match self.mover.carry_out(&MoveRequest::device(attachment, target), None).await {
+            Ok(_) => {}
+            // Used while this request was under way: perhaps by its like, which came here.
+            Err(e) if e.code == TOKEN_USED => {}
+            Err(e) if e.code == "no-context" => return Err(AttachError::Call(CallError::NotFound)),
+            // A moment later it may be possible; what a target says for good is said to the device.
+            Err(e) if Failure::from_code(&e.code) == Failure::Target => {
+                match self.standing(attachment, target).await? {
+                    Standing::Next => return Err(AttachError::NotAdmitted(e.text)),
+                    Standing::Done | Standing::Spent | Standing::Unheard => {}
+                }
             }
+            Err(e) => return Err(AttachError::Call(CallError::NotApplied { reason: e.text, retry_after: AGAIN })),
+        }
+        match self.standing(attachment, target).await? {
+            Standing::Done => Ok(()),
+            Standing::Next => self.use_up(attachment, target).await,
+            Standing::Spent | Standing::Unheard => Err(AttachError::Used),
+        }
+    }
+}
+
+impl Mobility for Attach {
+    fn attach(&self, attachment: Attachment, target: NodeId) -> BoxFuture<'_, Result<(), AttachError>> {
+        Box::pin(async move {
+            let brought = self.bring(attachment, target).await;
+            if let Err(e @ AttachError::Used) = &brought {
+                tracing::info!(context = %attachment.context, "{e}");
+            }
+            brought
         })
     }
 

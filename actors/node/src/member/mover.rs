@@ -58,7 +58,8 @@ impl Mover {
             let record = &record;
             async move {
                 let left = within.saturating_sub(begun.elapsed());
-                let moved = self.runtime.move_group(group, target, request.reason.as_str(), left).await;
+                let moved =
+                    self.runtime.move_group(group, target, request.reason.as_str(), request.attachment, left).await;
                 moved.map(|done| *record.lock() = Some(done)).map_err(|e| (e.code, e.reason))
             }
         };

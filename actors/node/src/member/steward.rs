@@ -317,6 +317,7 @@ fn misplaced(steward: &Steward) -> Vec<MoveRequest> {
             target: None,
             reason: MoveReason::Network,
             bundle: Vec::new(),
+            attachment: None,
         })
         .collect()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use onemec_wire::{ContextId, Epoch, GroupId, Member, Seq, Version};
 
+use super::attachment::{Attached, Attachment};
 use super::command::{Base, Command, CommandOutcome, ContextSpec, Entry, Nonce, Refusal};
 use super::{
     CONTEXTS_PER_GROUP_MAX, ContextEntry, Directory, Durability, EntryOutcome, NONCE_MS_MAX, NONCES_MAX, Placement,
@@ -55,7 +56,10 @@ impl Directory {
             Command::DeleteContext { base, context } => self.delete_context(*base, *context, out)?,
             Command::SetInSync { base, in_sync } => self.set_in_sync(*base, in_sync, out)?,
             Command::SetSynced { base, synced } => self.set_synced(*base, synced, out)?,
-            Command::Transfer { base, sealed, target } => self.transfer(*base, *sealed, *target, out)?,
+            Command::Transfer { base, sealed, target, attachment } => {
+                self.transfer(*base, (*sealed, *target), *attachment, out)?
+            }
+            Command::Attach { attachment, node } => self.attach(*attachment, *node)?,
             Command::Abort { base } => {
                 self.change(*base, out)?;
             }
@@ -113,10 +117,8 @@ impl Directory {
         ordinal: &mut u32,
         out: &mut EntryOutcome,
     ) -> Result<CommandOutcome, Refusal> {
-        if let Some((_, group, contexts)) = self.nonces.get(&nonce)
-            && !planted(Flaw::NonceReplayed)
-        {
-            return Ok(CommandOutcome::Created { group: *group, contexts: contexts.clone() });
+        if let Some(created) = self.created_before(nonce) {
+            return Ok(created);
         }
         if !in_sync.contains(&primary) || contexts.is_empty() {
             return Err(Refusal::BadSet);
@@ -126,6 +128,28 @@ impl Directory {
         }
         check_contexts(contexts.len())?;
         self.check_specs(contexts)?;
+        let group = self.insert_group((primary, in_sync.clone()), durability, replicas_wanted, Seq(0), ordinal);
+        let ids: Vec<ContextId> = contexts.iter().map(|spec| self.insert_context(group, spec, ordinal)).collect();
+        self.remember(nonce, group, &ids);
+        out.groups.insert(group);
+        Ok(CommandOutcome::Created { group, contexts: ids })
+    }
+
+    /// What a proposal under the same nonce created: proposed twice, executed once.
+    fn created_before(&self, nonce: Nonce) -> Option<CommandOutcome> {
+        let (_, group, contexts) = self.nonces.get(&nonce).filter(|_| !planted(Flaw::NonceReplayed))?;
+        Some(CommandOutcome::Created { group: *group, contexts: contexts.clone() })
+    }
+
+    /// A group without contexts, whose log begins after `begin`.
+    fn insert_group(
+        &mut self,
+        (primary, in_sync): (Member, BTreeSet<Member>),
+        durability: Durability,
+        replicas_wanted: u8,
+        begin: Seq,
+        ordinal: &mut u32,
+    ) -> GroupId {
         let group = GroupId::made(self.generation, self.index, take(ordinal));
         let synced = match durability {
             Durability::Disk => self.synced_of(primary),
@@ -135,18 +159,15 @@ impl Directory {
             epoch: Epoch(1),
             version: Version(1),
             primary,
-            in_sync: in_sync.clone(),
+            in_sync,
             synced,
-            sealed: Some(Seq(0)),
+            sealed: Some(begin),
             durability,
             replicas_wanted,
             contexts: Vec::new(),
         };
         self.groups.insert(group, placement);
-        let ids: Vec<ContextId> = contexts.iter().map(|spec| self.insert_context(group, spec, ordinal)).collect();
-        self.remember(nonce, group, &ids);
-        out.groups.insert(group);
-        Ok(CommandOutcome::Created { group, contexts: ids })
+        group
     }
 
     fn add_context(
@@ -157,10 +178,8 @@ impl Directory {
         ordinal: &mut u32,
         out: &mut EntryOutcome,
     ) -> Result<CommandOutcome, Refusal> {
-        if let Some((_, group, contexts)) = self.nonces.get(&nonce)
-            && !planted(Flaw::NonceReplayed)
-        {
-            return Ok(CommandOutcome::Created { group: *group, contexts: contexts.clone() });
+        if let Some(created) = self.created_before(nonce) {
+            return Ok(created);
         }
         check_contexts(self.check(base)?.contexts.len() + 1)?;
         self.check_specs(std::slice::from_ref(spec))?;
@@ -192,6 +211,7 @@ impl Directory {
             keys: spec.keys.clone(),
             aliases: Vec::new(),
             bundle: spec.bundle.clone(),
+            attached: Attached::default(),
         };
         self.homes.entry((entry.home, entry.kind)).or_default().insert(context);
         self.contexts.insert(context, entry);
@@ -240,7 +260,13 @@ impl Directory {
     }
 
     /// Rule 8: applies only if the target is live and the names are free at its home; the set becomes old ∪ target.
-    fn transfer(&mut self, base: Base, sealed: Seq, target: Member, out: &mut EntryOutcome) -> Result<(), Refusal> {
+    fn transfer(
+        &mut self,
+        base: Base,
+        (sealed, target): (Seq, Member),
+        attachment: Option<Attachment>,
+        out: &mut EntryOutcome,
+    ) -> Result<(), Refusal> {
         let p = self.check(base)?;
         if p.primary == target {
             return Err(Refusal::NotAllowed(format!("{target} is primary already")));
@@ -249,6 +275,10 @@ impl Directory {
             return Err(Refusal::NotLive(target));
         }
         self.check_home(base.group, target.node)?;
+        if let Some(attachment) = attachment {
+            self.check_attachment(base.group, attachment)?;
+            self.count_attachment(attachment, target.node);
+        }
         let p = self.change(base, out)?;
         p.epoch = p.epoch.next();
         p.primary = target;
@@ -317,29 +347,14 @@ impl Directory {
         ordinal: &mut u32,
         out: &mut EntryOutcome,
     ) -> Result<CommandOutcome, Refusal> {
-        if let Some((_, group, _)) = self.nonces.get(&nonce) {
-            return Ok(CommandOutcome::Created { group: *group, contexts: Vec::new() });
+        if let Some(created) = self.created_before(nonce) {
+            return Ok(created);
         }
         if !self.is_live(primary) {
             return Err(Refusal::NotLive(primary));
         }
-        let group = GroupId::made(self.generation, self.index, take(ordinal));
-        let synced = match durability {
-            Durability::Disk => self.synced_of(primary),
-            Durability::Memory | Durability::Replicated => Synced::new(),
-        };
-        let placement = Placement {
-            epoch: Epoch(1),
-            version: Version(1),
-            primary,
-            in_sync: BTreeSet::from([primary]),
-            synced,
-            sealed: Some(begin),
-            durability,
-            replicas_wanted,
-            contexts: Vec::new(),
-        };
-        self.groups.insert(group, placement);
+        let set = BTreeSet::from([primary]);
+        let group = self.insert_group((primary, set), durability, replicas_wanted, begin, ordinal);
         self.remember(nonce, group, &[]);
         out.groups.insert(group);
         Ok(CommandOutcome::Created { group, contexts: Vec::new() })

@@ -6,6 +6,7 @@ use bincode::{Decode, Encode};
 use onemec_wire::{ContextId, Epoch, GroupId, Member, NodeId, Seq, Version};
 use serde::{Deserialize, Serialize};
 
+use super::attachment::Attachment;
 use super::secret::Secret;
 use crate::context::{ContextKind, Key};
 
@@ -156,6 +157,15 @@ pub enum Command {
         sealed: Seq,
         /// The boot that takes over.
         target: Member,
+        /// The transfer is this re-attachment: applies only if it is the context's next one, and counts it.
+        attachment: Option<Attachment>,
+    },
+    /// A client re-attached at the node that serves its context already: nothing moves, its permission is used up.
+    Attach {
+        /// Which; refused unless it is the next one.
+        attachment: Attachment,
+        /// The node, which must serve the context.
+        node: NodeId,
     },
     /// Changes nothing but the version: whatever else was proposed for the same base fails (rule 9).
     Abort {
@@ -292,6 +302,12 @@ pub enum Refusal {
     /// The command would break a rule: the text says which.
     #[error("not allowed: {0}")]
     NotAllowed(String),
+    /// The re-attachment was made already, or another one instead.
+    #[error("the re-attachment was made already: there were {count}")]
+    Attached {
+        /// How many there were.
+        count: u64,
+    },
     /// The group has, or would have, too many contexts (I8).
     #[error("a group has at most {contexts_max} contexts")]
     GroupFull {

@@ -5,6 +5,7 @@
 //! Nothing here knows a clock; time comes with the entries.
 
 mod apply;
+mod attachment;
 pub mod bundles;
 mod command;
 mod keys;
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bincode::{Decode, Encode};
 use onemec_wire::{ContextId, Epoch, GroupId, Member, NodeId, Seq, Version};
 
+pub use self::attachment::{Attached, Attachment, Standing};
 pub use self::command::{
     Base, Command, CommandOutcome, ContextSpec, Durability, Entry, Nonce, Refusal, StoreId, Synced,
 };
@@ -95,6 +97,8 @@ pub struct ContextEntry {
     pub aliases: Vec<Key>,
     /// Contexts of one bundle should share a group (row G13).
     pub bundle: Option<String>,
+    /// Its re-attachments so far.
+    pub attached: Attached,
 }
 
 /// Who a key belongs to.

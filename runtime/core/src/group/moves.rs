@@ -16,7 +16,7 @@ use super::Output;
 use super::planted::{Flaw, planted};
 use super::primary::{Feed, Progress};
 use super::replica::Replica;
-use crate::directory::{Base, Command};
+use crate::directory::{Attachment, Base, Command};
 use crate::time::Mono;
 
 /// A number for a move, given by who ordered it.
@@ -30,6 +30,8 @@ pub struct MoveOrder {
     pub id: MoveId,
     /// What the freeze is for.
     pub goal: Goal,
+    /// The move is this re-attachment of a client: the directory refuses it if that was made already.
+    pub attachment: Option<Attachment>,
     /// What comes before the freeze (a target that catches up, a change under way) may take until then; a group that is
     /// sealed for a regroup thaws by itself after it.
     pub until: Mono,
@@ -83,7 +85,7 @@ pub enum MoveFailure {
     /// The log could not be sealed within the freeze time.
     #[error("the freeze took too long")]
     FreezeTimeout,
-    /// The directory refused the transfer (a name is taken at the target).
+    /// The directory refused the transfer (a name is taken at the target, a re-attachment was made already).
     #[error("the directory refused the transfer")]
     Refused,
     /// The order was withdrawn.
@@ -238,7 +240,7 @@ impl Replica {
         }
         let base = placement.base(self.me.group);
         let command = match &m.order.goal {
-            Goal::Hand(target) => Command::Transfer { base, sealed, target: *target },
+            Goal::Hand(target) => Command::Transfer { base, sealed, target: *target, attachment: m.order.attachment },
             Goal::Regroup { from, contexts } => {
                 Command::Regroup { into: base, from: *from, sealed, contexts: contexts.clone() }
             }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use onemec_core::context::{ContextKind, Key};
 use onemec_core::directory::{
-    ALIASES_PER_GROUP_MAX, CONTEXTS_PER_GROUP_MAX, Command, CommandOutcome, ContextSpec, Directory, Durability, Entry,
-    Nonce, Placement, Refusal, StoreId,
+    ALIASES_PER_GROUP_MAX, Attachment, CONTEXTS_PER_GROUP_MAX, Command, CommandOutcome, ContextSpec, Directory,
+    Durability, Entry, Nonce, Placement, Refusal, Standing, StoreId,
 };
 use onemec_wire::{GroupId, Member, NodeId, Seq};
 use proptest::prelude::*;
@@ -45,8 +45,13 @@ impl Maker<'_> {
         (0..self.byte() % 3).map(|_| self.member(dir)).collect()
     }
 
+    fn attachment(&mut self, placement: &Placement) -> Option<Attachment> {
+        let number = u64::from(self.byte() % 4);
+        placement.contexts.first().filter(|_| number < 3).map(|context| Attachment { context: *context, number })
+    }
+
     fn command(&mut self, dir: &Directory) -> Command {
-        let kind = self.byte() % 15;
+        let kind = self.byte() % 16;
         if kind < 2 {
             self.boots += 1;
             let (node, lost) = (self.node(), self.byte().is_multiple_of(4));
@@ -74,7 +79,9 @@ impl Maker<'_> {
             base.version.0 = base.version.0.saturating_sub(1);
         }
         match kind {
-            6 | 7 => Command::Transfer { base, sealed: Seq(self.byte()), target: primary },
+            6 | 7 => {
+                Command::Transfer { base, sealed: Seq(self.byte()), target: primary, attachment: self.attachment(&p) }
+            }
             8 => {
                 in_sync.insert(p.primary);
                 Command::SetInSync { base, in_sync }
@@ -96,6 +103,10 @@ impl Maker<'_> {
                 let context = p.contexts.first().copied().unwrap_or(onemec_wire::ContextId::made(9, 9, 9));
                 Command::SetKeys { context, claim: self.spec().keys, release: self.spec().keys }
             }
+            14 => match self.attachment(&p) {
+                Some(attachment) => Command::Attach { attachment, node: p.primary.node },
+                None => Command::Abort { base },
+            },
             _ => Command::Abort { base },
         }
     }
@@ -187,6 +198,11 @@ proptest! {
                     let first = *made.entry(*nonce).or_insert(*group);
                     prop_assert_eq!(first, *group, "one nonce, one group");
                 }
+                (Command::Transfer { attachment: Some(a), .. } | Command::Attach { attachment: a, .. }, _) => {
+                    let count = |d: &Directory| d.context(a.context).map_or(0, |c| c.attached.count);
+                    prop_assert_eq!(count(&before), a.number, "only the next re-attachment counts");
+                    prop_assert_eq!(count(&dir), a.number + 1);
+                }
                 (Command::NodeDead { member, .. }, _) => check_death(&before, &dir, *member)?,
                 _ => {}
             }
@@ -226,6 +242,78 @@ fn grown(contexts: usize, names: usize) -> (Directory, GroupId, u64) {
     (dir, group, NODES + 1)
 }
 
+/// One command after the others.
+fn run(dir: &mut Directory, command: Command) -> CommandOutcome {
+    let index = dir.index() + 1;
+    dir.apply(index, &Entry { time_ms: index, commands: vec![command] }).outcomes.remove(0)
+}
+
+fn transfer(dir: &Directory, group: GroupId, to: u64, attachment: Option<Attachment>) -> Command {
+    let base = dir.group(group).unwrap().base(group);
+    Command::Transfer { base, sealed: Seq(0), target: Member::new(to, 1), attachment }
+}
+
+#[test]
+fn one_permission_makes_one_re_attachment() {
+    let (mut dir, group, _) = grown(2, 1);
+    let [context, other] = dir.group(group).unwrap().contexts[..] else { panic!("two contexts") };
+    let number = |number| Attachment { context, number };
+    let stands = |dir: &Directory, n, node| dir.standing(number(n), NodeId(node)).unwrap();
+    assert_eq!(stands(&dir, 0, 2), Standing::Next);
+    assert_eq!(stands(&dir, 1, 2), Standing::Unheard);
+
+    // An operator's move and a failover leave it as it is: the device need not have heard of them.
+    let moved = transfer(&dir, group, 3, None);
+    assert_eq!(run(&mut dir, moved), CommandOutcome::Done);
+    run(&mut dir, Command::NodeDead { member: Member::new(3, 1), forced: false });
+    assert_eq!(stands(&dir, 0, 2), Standing::Next);
+
+    // Asked at two nodes at once: the directory takes the first, the other changes nothing.
+    let (to_2, to_4) =
+        (transfer(&dir, group, 2, Some(number(0))), |dir: &Directory| transfer(dir, group, 4, Some(number(0))));
+    assert_eq!(run(&mut dir, to_2), CommandOutcome::Done);
+    let before = dir.group(group).cloned();
+    let late = to_4(&dir);
+    assert_eq!(run(&mut dir, late), CommandOutcome::Refused(Refusal::Attached { count: 1 }));
+    assert_eq!(dir.group(group).cloned(), before);
+    assert_eq!((stands(&dir, 0, 2), stands(&dir, 0, 4)), (Standing::Done, Standing::Spent));
+    // The other context of the group came along; its own permission is used up where it is shown.
+    let other = Attachment { context: other, number: 0 };
+    assert_eq!(dir.standing(other, NodeId(2)), Some(Standing::Next));
+    assert!(matches!(
+        run(&mut dir, Command::Attach { attachment: other, node: NodeId(4) }),
+        CommandOutcome::Refused(_)
+    ));
+    assert_eq!(run(&mut dir, Command::Attach { attachment: other, node: NodeId(2) }), CommandOutcome::Done);
+    let again = run(&mut dir, Command::Attach { attachment: other, node: NodeId(2) });
+    assert_eq!(again, CommandOutcome::Refused(Refusal::Attached { count: 1 }));
+
+    // Moved on by others: what led to node 2 is no longer a repeat.
+    let on = transfer(&dir, group, 4, None);
+    run(&mut dir, on);
+    assert_eq!((stands(&dir, 0, 2), stands(&dir, 1, 2)), (Standing::Spent, Standing::Next));
+}
+
+/// A creation that is proposed again after an unknown outcome makes one group, also without contexts.
+#[test]
+fn an_empty_group_is_made_once_per_nonce() {
+    let (mut dir, group, _) = grown(1, 1);
+    let create = |nonce| Command::CreateEmpty {
+        nonce: Nonce(nonce),
+        primary: Member::new(2, 1),
+        durability: Durability::Disk,
+        replicas_wanted: 2,
+        begin: Seq(7),
+    };
+    let CommandOutcome::Created { group: first, contexts } = run(&mut dir, create(9)) else { panic!("not made") };
+    let made = dir.group(first).unwrap();
+    assert_eq!((contexts.len(), made.sealed, made.synced.len()), (0, Some(Seq(7)), 1));
+    assert_eq!(run(&mut dir, create(9)), CommandOutcome::Created { group: first, contexts: Vec::new() });
+    assert!(matches!(run(&mut dir, create(10)), CommandOutcome::Created { group, .. } if group != first));
+    assert_eq!(dir.groups().count(), 3);
+    assert_ne!(first, group);
+}
+
 #[test]
 fn i8_a_full_group_takes_no_further_context() {
     let (mut dir, group, index) = grown(CONTEXTS_PER_GROUP_MAX - 1, 1);
@@ -247,7 +335,7 @@ fn i8_a_travelling_group_forgets_its_oldest_names_first() {
     for home in [2, 3, 4] {
         index += 1;
         let base = dir.group(group).unwrap().base(group);
-        let command = Command::Transfer { base, sealed: Seq(0), target: Member::new(home, 1) };
+        let command = Command::Transfer { base, sealed: Seq(0), target: Member::new(home, 1), attachment: None };
         let out = dir.apply(index, &Entry { time_ms: index, commands: vec![command] });
         assert_eq!(out.outcomes[0], CommandOutcome::Done);
         check(&dir).unwrap();

@@ -182,7 +182,12 @@ impl World {
         if let Some(rep) = self.nodes[n].reps.get_mut(&group) {
             rep.moves.insert(id, limit);
         }
-        self.step(n, group, Input::Move(MoveOrder { id, goal: Goal::Hand(target), until: catch_up_until }), &[]);
+        self.step(
+            n,
+            group,
+            Input::Move(MoveOrder { id, goal: Goal::Hand(target), attachment: None, until: catch_up_until }),
+            &[],
+        );
     }
 
     fn cancel_move(&mut self) {

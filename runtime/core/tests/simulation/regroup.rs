@@ -45,7 +45,7 @@ impl World {
             let goal = Goal::Hand(there.primary);
             self.count("groups that follow");
             self.expect_end(n, from, id);
-            return self.step(n, from, Input::Move(MoveOrder { id, goal, until }), &[]);
+            return self.step(n, from, Input::Move(MoveOrder { id, goal, attachment: None, until }), &[]);
         };
         if self.rng.permille(500) {
             contexts.truncate(1);
@@ -56,7 +56,7 @@ impl World {
         self.count("regroups ordered");
         self.nodes[n].regroups.insert(id, Regroup { from, into, contexts });
         self.expect_end(n, from, id);
-        self.step(n, from, Input::Move(MoveOrder { id, goal: Goal::Seal, until }), &[]);
+        self.step(n, from, Input::Move(MoveOrder { id, goal: Goal::Seal, attachment: None, until }), &[]);
     }
 
     fn expect_end(&mut self, n: usize, group: GroupId, id: MoveId) {
@@ -86,7 +86,7 @@ impl World {
         let until = self.clock(n) + Duration::from_millis(self.rng.between(20, 400));
         let goal = Goal::Regroup { from: base, contexts: plan.contexts };
         self.expect_end(n, plan.into, id);
-        self.step(n, plan.into, Input::Move(MoveOrder { id, goal, until }), &[]);
+        self.step(n, plan.into, Input::Move(MoveOrder { id, goal, attachment: None, until }), &[]);
     }
 
     /// The other group thaws. What was copied is replaced by whatever joins later.

@@ -97,7 +97,7 @@ fn names_follow_the_directory() {
     assert_eq!(six.answers[0].data.to_string(), "2001:db8::2");
     // A move: the very next answer is the new one.
     let (group, base) = world.directory.groups().map(|(id, p)| (id, p.base(id))).next().unwrap();
-    let transfer = Command::Transfer { base, sealed: Seq(0), target: member(3) };
+    let transfer = Command::Transfer { base, sealed: Seq(0), target: member(3), attachment: None };
     assert_eq!(world.run(transfer), CommandOutcome::Done);
     assert_eq!(world.a(ae), ["10.0.0.3"]);
     // Death of its host: the replica that was promoted, and the dead node's own name leads to the living.
