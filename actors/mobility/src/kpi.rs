@@ -128,7 +128,10 @@ impl MoveKpis {
             }
         }
         self.alarms.ended(sample.at_ms, sample.group, matches!(sample.outcome, MoveOutcome::Moved));
-        let slow = |(phase, us): &&(Phase, u64)| *phase == Phase::Interruption && *us > INTERRUPTION_BUDGET_US;
+        // The budget is that of planned moves: a death must first be noticed.
+        let planned = sample.reason != MoveReason::Failover;
+        let slow =
+            |(phase, us): &&(Phase, u64)| planned && *phase == Phase::Interruption && *us > INTERRUPTION_BUDGET_US;
         if let Some((_, us)) = sample.phases.iter().find(slow) {
             self.alarms.slow(*us);
         }

@@ -92,6 +92,9 @@ pub enum CallReply {
     },
 }
 
+/// Groups in one question for figures.
+pub const FIGURES_MAX: usize = 1_000;
+
 /// MOVE: ask.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum MoveBody {
@@ -130,9 +133,10 @@ pub enum MoveBody {
         /// The asker's span.
         trace: TraceContext,
     },
-    /// To the target: this became of the move. If it succeeded, the answer comes when the target serves; then it is told a
-    /// second time, with how long that took.
+    /// To the target: this became of the move. If it succeeded, the answer comes when the target serves.
     Ended(MoveRecord),
+    /// To the target, after that: the same record with how long it took until the target served.
+    Timed(MoveRecord),
     /// To any node: answer once you have applied the directory up to this entry.
     Reach {
         /// The entry.
@@ -142,6 +146,11 @@ pub enum MoveBody {
     View {
         /// The group.
         group: GroupId,
+    },
+    /// To a node: what have you of these groups, as they are? Wakes none of them; [`FIGURES_MAX`] at most.
+    Figures {
+        /// The groups.
+        groups: Vec<GroupId>,
     },
 }
 
@@ -156,6 +165,8 @@ pub enum MoveReply {
     Noted,
     /// What is here of a group.
     View(GroupView),
+    /// What is here of each group that was asked for.
+    Figures(Vec<GroupView>),
     /// Segments that are here.
     Manifest(Vec<SegmentLine>),
     /// No, and why.
@@ -227,10 +238,23 @@ pub struct GroupView {
     pub committed: u64,
     /// Bytes of its history.
     pub bytes: u64,
-    /// Resources that each of its contexts holds.
+    /// Where its log ends here, committed or not; `None` if this node holds no copy.
+    pub end: Option<LogEnd>,
+    /// Resources that each of its contexts holds, those that are in memory.
     pub held: Vec<(ContextId, u64)>,
     /// A move of it is under way.
     pub moving: bool,
+}
+
+/// The end of a copy of a group's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct LogEnd {
+    /// Place of the last record.
+    pub seq: u64,
+    /// Epoch in which it was written.
+    pub epoch: u64,
+    /// Its log time (milliseconds since 1970); `None` if it lies in a checkpoint.
+    pub at_ms: Option<u64>,
 }
 
 /// A segment of a history, as both sides name it.

@@ -45,7 +45,7 @@ use self::passive::{Entry, Memory, Meter, version_of};
 pub use self::passive::{MemoryFigures, MemoryOptions};
 use crate::audit::Audit;
 use crate::directory::DirectoryHandle;
-use crate::lease::LeaseHandle;
+use crate::lease::{LeaseHandle, boottime};
 use crate::meter::Counted;
 use crate::store::node::Store;
 use crate::supervise::Tree;
@@ -299,6 +299,11 @@ impl Runtime {
     /// This boot.
     pub fn member(&self) -> Member {
         self.inner.parts.member
+    }
+    /// For how long nothing has come from a node, not even a beat; `None` if nothing ever did.
+    pub fn silence_of(&self, node: NodeId) -> Option<Duration> {
+        let heard = self.inner.parts.transport.peer_stats(node)?.heard?;
+        Some(boottime().since(heard))
     }
     /// The directory.
     pub fn directory(&self) -> &DirectoryHandle {

@@ -1,6 +1,7 @@
 //! Moves of groups (DESIGN.md section 5): the order finds the primary, the target admits, the machine moves, both ends hear
 //! what became of it (row H10).
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use onemec_wire::{ContextId, GroupId, Member, NodeId, ServiceId, codec};
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
-use super::body::{GroupView, MoveBody, MoveRecord, MoveReply, MoveTimes};
+use super::body::{FIGURES_MAX, GroupView, LogEnd, MoveBody, MoveRecord, MoveReply, MoveTimes};
 use super::group::GroupMsg;
 use super::net::lane_of;
 use super::{Incoming, Runtime};
@@ -170,11 +171,21 @@ impl Runtime {
                 self.settle(&record);
                 MoveReply::Noted
             }
+            MoveBody::Timed(record) => {
+                if let Some(actors) = self.actors() {
+                    actors.hosting.ended(&record);
+                }
+                MoveReply::Noted
+            }
             MoveBody::Reach { index } => {
                 self.applied(index).await;
                 MoveReply::Noted
             }
             MoveBody::View { group } => MoveReply::View(self.view_here(group).await),
+            MoveBody::Figures { groups } => {
+                let views = groups.iter().take(FIGURES_MAX).map(|group| self.figures_here(*group));
+                MoveReply::Figures(futures_util::future::join_all(views).await)
+            }
         }
     }
 
@@ -259,12 +270,41 @@ impl Runtime {
         }
     }
 
+    /// What a node has of groups, as they are there: its own, or at their primary. Wakes none of them.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub async fn group_figures(
+        &self,
+        node: NodeId,
+        groups: Vec<GroupId>,
+    ) -> Result<BTreeMap<GroupId, GroupView>, MoveError> {
+        let asked = groups.clone();
+        let views = match node == self.inner.parts.member.node {
+            true => futures_util::future::join_all(groups.iter().map(|group| self.figures_here(*group))).await,
+            false => match self.ask_move(node, GroupId::default(), &MoveBody::Figures { groups }, VIEW_MAX).await? {
+                MoveReply::Figures(views) => views,
+                _ => return Err(MoveError::new("protocol", "an answer that makes no sense")),
+            },
+        };
+        Ok(asked.into_iter().zip(views).collect())
+    }
+
     async fn view_here(&self, group: GroupId) -> GroupView {
+        // Without it the view only says less.
+        self.in_memory(group, self.inner.parts.clock.mono() + VIEW_MAX / 2).await;
+        self.figures_here(group).await
+    }
+
+    async fn figures_here(&self, group: GroupId) -> GroupView {
         let mut view = GroupView { bytes: self.history_bytes(group), ..GroupView::default() };
+        view.end = self.inner.parts.store.group(group).map(|store| {
+            let at = store.positions();
+            let at_ms = store.records(at.last, 1).first().map(|record| record.time_ms());
+            LogEnd { seq: at.last.0, epoch: at.last_epoch.0, at_ms }
+        });
         if let Some(actors) = self.actors() {
             let contexts = self.contexts_of(group).unwrap_or_default();
-            // Without it the view only says less.
-            self.in_memory(group, self.inner.parts.clock.mono() + VIEW_MAX / 2).await;
             view.held = contexts.iter().filter_map(|(c, _)| Some((*c, actors.hosting.held(*c)?))).collect();
         }
         if let Some(status) = self.status_of(group, VIEW_MAX).await {
@@ -357,8 +397,8 @@ impl Runtime {
         if told.is_ok() && switched.is_ok() {
             record.times.activate_us = self.since_us(switched_at);
             // Both ends are to show the same gap. The move does not wait for it.
-            let (runtime, ended) = (self.clone(), MoveBody::Ended(record.clone()));
-            tokio::spawn(async move { runtime.ask_move(target.node, group, &ended, ADMIT_MAX).await });
+            let (runtime, timed) = (self.clone(), MoveBody::Timed(record.clone()));
+            tokio::spawn(async move { runtime.ask_move(target.node, group, &timed, ADMIT_MAX).await });
         }
         switched.map(drop)
     }

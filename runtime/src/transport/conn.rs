@@ -14,6 +14,7 @@ use super::lane::{Answer, LaneLimits, LaneQueue, LaneStats};
 use super::message::{Lane, Permit, cost};
 use super::options::Tuning;
 use super::shared::Shared;
+use crate::lease::boottime;
 
 /// Bytes of control frames that may wait.
 const CONTROL_QUEUE_BYTES_MAX: usize = 64 << 10;
@@ -30,6 +31,14 @@ pub(super) struct Totals {
     pub(super) received_messages: AtomicU64,
     pub(super) received_bytes: AtomicU64,
     pub(super) received_copied_bytes: AtomicU64,
+    /// When anything came last, in nanoseconds of the clock of leases; 0 if nothing ever did.
+    pub(super) heard_ns: AtomicU64,
+}
+
+impl Totals {
+    pub(super) fn hear(&self) {
+        self.heard_ns.store(boottime().0, Ordering::Relaxed);
+    }
 }
 
 /// A connection. All tasks that serve it end when QUIC closes it.

@@ -160,6 +160,7 @@ async fn read_lane(conn: &Arc<Conn>, mut recv: quinn::RecvStream) -> Result<(), 
         let (more, bytes) = fill(&mut recv, &mut channel).await?;
         let messages = hand_on(conn, &mut channel, &mut lane)?;
         let totals = &conn.totals;
+        totals.hear();
         totals.received_messages.fetch_add(messages, Ordering::Relaxed);
         totals.received_bytes.fetch_add(bytes, Ordering::Relaxed);
         let copied_now = channel.copied_bytes();
@@ -251,6 +252,7 @@ pub(super) fn answer(conn: &Conn, services: &Services, frame: Frame, permit: Per
 
 async fn read_datagrams(conn: &Arc<Conn>) -> Result<(), End> {
     while let Ok(bytes) = conn.quic.read_datagram().await {
+        conn.totals.hear();
         let (service, body) = datagram::decode(&bytes)?;
         if allowed(conn, service) {
             conn.shared.with_service(service, |s| s.datagram(conn.peer, body));

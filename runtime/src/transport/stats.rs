@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use onemec_core::time::Mono;
 use onemec_wire::{Member, NodeId};
 
 use super::Transport;
@@ -34,6 +35,8 @@ pub struct PeerStats {
     pub received_bytes: u64,
     /// Bytes of bodies that were copied since they came in pieces.
     pub received_copied_bytes: u64,
+    /// When its last message or datagram came, whichever boot sent it; `None` if none ever did.
+    pub heard: Option<Mono>,
     /// Bytes that wait in each lane.
     pub queued_bytes: Vec<usize>,
     /// Asks that wait for an answer.
@@ -102,6 +105,7 @@ fn peer_stats(peer: &Peer) -> PeerStats {
         received_messages: read(&totals.received_messages),
         received_bytes: read(&totals.received_bytes),
         received_copied_bytes: read(&totals.received_copied_bytes),
+        heard: Some(read(&totals.heard_ns)).filter(|ns| *ns > 0).map(Mono),
         queued_bytes: Vec::new(),
         asks_pending: 0,
         credit_bytes: 0,

@@ -195,12 +195,16 @@ pub struct Ae {
     pub primary: String,
     /// Epoch of the group.
     pub epoch: u64,
-    /// Highest committed place in the group's log.
-    pub committed: u64,
+    /// Highest committed place in the group's log; `None` if its primary did not say.
+    pub committed: Option<u64>,
     /// In-sync set.
     pub in_sync: Vec<String>,
-    /// `active`, `moving`, `unavailable`.
+    /// `active`, `moving`, `unavailable` (nobody leads it), `unconfirmed` (its primary is silent, and so many nodes are
+    /// dead that an operator must confirm it: `onemec confirm-deaths`).
     pub state: String,
+    /// What it waits for, in words; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Former homes whose addresses still lead to it.
     #[serde(default)]
     pub aliases: Vec<String>,
@@ -210,12 +214,12 @@ pub struct Ae {
     /// Where its data may be; `None`: anywhere.
     #[serde(default)]
     pub residency: Option<String>,
-    /// Bytes of its group's history at the primary.
+    /// Bytes of its group's history at the primary; `None` if that did not say.
     #[serde(default)]
-    pub bytes: u64,
-    /// Instances held in its containers.
+    pub bytes: Option<u64>,
+    /// Instances held in its containers; `None` if its primary did not say, or has it not in memory (`ae show` wakes it).
     #[serde(default)]
-    pub instances: u64,
+    pub instances: Option<u64>,
     /// Its name in our DNS; `None` without a zone, or if the AE-ID is too long for a name.
     #[serde(default)]
     pub dns_name: Option<String>,
@@ -283,9 +287,11 @@ pub struct Handover {
     pub text: String,
     /// Until the target was ready.
     pub prepare_us: u64,
-    /// From closing the source's gate to the open gate of the target.
+    /// From closing the source's gate to the open gate of the target. Of a takeover: from the last sign of life of the dead
+    /// primary at the new one to its open gate.
     pub interruption_us: u64,
-    /// Of this, until the directory's command was applied at the source.
+    /// Of this, until the directory's command was applied at the source. Of a takeover: until the dead primary's death was
+    /// applied at the new one.
     #[serde(default)]
     pub freeze_us: u64,
     /// Of this, from there to the target's open gate. Of a takeover: from the news of the death to the open gate.
@@ -612,8 +618,31 @@ pub struct Forced {
     pub node: String,
     /// In which epoch.
     pub epoch: u64,
+    /// What the node held of the group before; `None`: nothing, or the group was led already.
+    #[serde(default)]
+    pub copy: Option<HeldCopy>,
     /// What was lost.
     pub text: String,
+}
+
+/// How far a node's copy of a group's log goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldCopy {
+    /// Place of its last record.
+    pub seq: u64,
+    /// Epoch of it: what was acknowledged in later ones is not in it.
+    pub epoch: u64,
+    /// When it was written (milliseconds since 1970); `None` if that lies in a checkpoint.
+    pub at_ms: Option<u64>,
+}
+
+impl HeldCopy {
+    /// In words, at this time (milliseconds since 1970).
+    pub fn text(&self, now_ms: u64) -> String {
+        let age = |at: u64| format!("written {} s ago", now_ms.saturating_sub(at) / 1_000);
+        let when = self.at_ms.map_or_else(|| "in a checkpoint".to_owned(), age);
+        format!("its copy ends at place {} of epoch {}, {when}", self.seq, self.epoch)
+    }
 }
 
 /// `POST /admin/v1/deaths`: an operator confirms that nodes are dead, although many are. At the directory's leader only.

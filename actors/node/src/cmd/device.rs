@@ -1,5 +1,6 @@
 //! `onemec ae ls|show|label`, `handover`, `candidates`, `handovers`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,13 +17,25 @@ pub(super) async fn ls(context: &Context, home: Option<&str>) -> Done {
         if aes.is_empty() {
             return "no device is registered\n    -> register one: docs/extensions.md, or `onemec demo`\n".into();
         }
-        let mut table = Table::new(&["AE-ID", "name", "home", "state", "epoch", "log", "replicas"]);
+        let mut table =
+            Table::new(&["AE-ID", "name", "home", "state", "epoch", "log", "instances", "bytes", "replicas"]);
         for a in aes {
-            let (epoch, log, set) = (a.epoch.to_string(), a.committed.to_string(), a.in_sync.join(","));
-            table.row([&a.ae_id, &a.name, &a.home, &a.state, &epoch, &log, &set]);
+            let (epoch, set) = (a.epoch.to_string(), a.in_sync.join(","));
+            let (log, instances, bytes) = (known(a.committed), known(a.instances), known(a.bytes));
+            table.row([&a.ae_id, &a.name, &a.home, &a.state, &epoch, &log, &instances, &bytes, &set]);
         }
-        format!("{table}\n{} devices\n", aes.len())
+        let mut out = format!("{table}\n{} devices\n", aes.len());
+        let waits: BTreeSet<_> = aes.iter().filter_map(|a| a.waits_for.as_ref()).collect();
+        for what in waits {
+            let _ = writeln!(out, "waits for {what}");
+        }
+        out
     })
+}
+
+/// A figure that the primary may not have said.
+fn known(figure: Option<u64>) -> String {
+    figure.map_or_else(|| "-".to_owned(), |n| n.to_string())
 }
 
 pub(super) async fn show(context: &Context, ae: &str) -> Done {
@@ -39,10 +52,12 @@ pub(super) async fn show(context: &Context, ae: &str) -> Done {
         line("home", a.home.clone());
         line("served by", if a.primary == a.home { String::new() } else { a.primary.clone() });
         line("state", a.state.clone());
+        line("waits for", a.waits_for.clone().unwrap_or_default());
         line("context", a.context.clone());
-        line("group", format!("{} (epoch {}, committed {})", a.group, a.epoch, a.committed));
+        line("group", format!("{} (epoch {}, committed {})", a.group, a.epoch, known(a.committed)));
         line("replicas", a.in_sync.join(", "));
-        line("instances", a.instances.to_string());
+        line("instances", known(a.instances));
+        line("bytes", known(a.bytes));
         line("moves with", a.bundle.join(", "));
         line("former homes", a.aliases.join(", "));
         line("DNS name", a.dns_name.clone().unwrap_or_default());

@@ -260,7 +260,7 @@ impl AdminBackend for Backend {
     async fn aes(&self, home: Option<String>, after: Option<String>, limit: usize) -> Answer<AePage> {
         let live = self.live()?;
         let home = home.map(|h| self.node_named(&h)).transpose()?;
-        Ok(views::aes(self, &live, home, after.as_deref(), limit))
+        Ok(views::aes(self, &live, home, after.as_deref(), limit).await)
     }
 
     async fn ae(&self, ae: String) -> Answer<Ae> {

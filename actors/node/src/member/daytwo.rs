@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use onemec_core::context::Contexts as _;
 use onemec_core::directory::{Command, CommandOutcome, Placement};
 use onemec_runtime::directory::{ChangeError, DirectoryHandle, MemberChange, MemberState};
 use onemec_wire::{GroupId, Member, NodeId};
@@ -13,7 +14,7 @@ use super::drains;
 use super::views::{group_named, set_fact};
 use crate::admin::server::{AdminError, Answer};
 use crate::admin::types::{
-    Deaths, DeathsOrder, ForceOrder, Forced, NodeOrder, NodeRemoved, Voter, VoterAction, VoterOrder, Voters,
+    Deaths, DeathsOrder, ForceOrder, Forced, HeldCopy, NodeOrder, NodeRemoved, Voter, VoterAction, VoterOrder, Voters,
 };
 
 /// An order takes no longer, whatever it says.
@@ -82,6 +83,16 @@ fn voter_of(directory: &DirectoryHandle, node: NodeId, name: &str) -> Answer<Mem
     })
 }
 
+/// Who is to vote must be up: a voter that is dead only makes it harder to find a quorum (rule 14). That it has caught up
+/// is asked by the leader, which knows.
+fn up_to_vote(directory: &DirectoryHandle, node: NodeId, name: &str) -> Answer<()> {
+    if directory.read().node(node).is_some_and(|n| n.up) {
+        return Ok(());
+    }
+    let text = format!("node `{name}` is not up: who votes does not change");
+    Err(AdminError::new(409, "not-up", text, "start it, or choose a node that `onemec voters list` shows as up"))
+}
+
 /// Changes who votes by one step (rule 14).
 pub(super) async fn change_voters(backend: &Backend, live: &Live, order: &VoterOrder) -> Answer<Voters> {
     let directory = live.runtime.directory();
@@ -91,6 +102,7 @@ pub(super) async fn change_voters(backend: &Backend, live: &Live, order: &VoterO
         VoterAction::Add => {
             let one = learner_of(directory, node, &order.node)?;
             if !one.voter {
+                up_to_vote(directory, node, &order.node)?;
                 changed(directory.change_members(MemberChange::AddVoter { raft: one.raft }, time).await)?;
             }
         }
@@ -104,9 +116,11 @@ pub(super) async fn change_voters(backend: &Backend, live: &Live, order: &VoterO
                 let text = "`replace` needs `by`: the node that votes from now on";
                 return Err(AdminError::new(400, "admin-bad-body", text, "docs/operations.md shows the JSON"));
             };
-            let new = learner_of(directory, backend.node_named(by)?, by)?;
+            let by_node = backend.node_named(by)?;
+            let new = learner_of(directory, by_node, by)?;
             if !(new.voter && stores_of(directory, node).iter().all(|m| !m.voter)) {
                 let old = voter_of(directory, node, &order.node)?;
+                up_to_vote(directory, by_node, by)?;
                 let change = MemberChange::ReplaceVoter { old: old.raft, new: new.raft };
                 changed(directory.change_members(change, time).await)?;
             }
@@ -175,6 +189,16 @@ fn waits(directory: &onemec_core::directory::Directory, group: GroupId, p: &Plac
     }
 }
 
+/// What a node holds of a group that nobody leads: asked before the order, which changes it.
+async fn copy_at(live: &Live, node: NodeId, group: GroupId) -> Answer<Option<HeldCopy>> {
+    let figures = live.runtime.group_figures(node, vec![group]).await.map_err(|e| {
+        let text = format!("how old its copy is could not be asked: {e}");
+        AdminError::new(503, "unreachable", text, "nothing was changed: try again, or choose another node")
+    })?;
+    let end = figures.get(&group).and_then(|view| view.end);
+    Ok(end.map(|end| HeldCopy { seq: end.seq, epoch: end.epoch, at_ms: end.at_ms }))
+}
+
 /// An operator lets a node lead a group of which no member is left (rule 6).
 pub(super) async fn force(backend: &Backend, live: &Live, name: &str, order: &ForceOrder) -> Answer<Forced> {
     let group = group_named(name)?;
@@ -188,7 +212,8 @@ pub(super) async fn force(backend: &Backend, live: &Live, name: &str, order: &Fo
         if directory.is_live(p.primary) {
             if p.primary.node == node {
                 let text = "it is led by that node already".to_owned();
-                return Ok(Forced { group: group.to_string(), node: order.node.clone(), epoch: p.epoch.0, text });
+                let (group, node) = (group.to_string(), order.node.clone());
+                return Ok(Forced { group, node, epoch: p.epoch.0, copy: None, text });
             }
             let text = format!("group {group} is led by {}", backend.name_of(p.primary.node));
             let next = "`onemec handover` moves a group that is led";
@@ -203,10 +228,14 @@ pub(super) async fn force(backend: &Backend, live: &Live, name: &str, order: &Fo
         (p.base(group), primary, nodes, p.contexts.len())
     };
     let members: Vec<String> = members.into_iter().map(|n| backend.name_of(n)).collect();
+    let copy = copy_at(live, node, group).await?;
+    let age =
+        copy.as_ref().map_or_else(|| format!("`{}` holds no copy", order.node), |c| c.text(live.runtime.now_ms()));
     if !order.accept_data_loss {
         let text = format!(
-            "everything acknowledged in group {group} ({aes} contexts) that `{}` does not hold would be lost; its last \
-             members are {}",
+            "everything acknowledged in group {group} ({aes} contexts, epoch {}) that `{}` does not hold would be lost: \
+             {age}; its last members are {}",
+            base.epoch.0,
             order.node,
             members.join(", ")
         );
@@ -222,8 +251,9 @@ pub(super) async fn force(backend: &Backend, live: &Live, name: &str, order: &Fo
         Ok(_) => {
             let epoch = live.runtime.directory().read().group(group).map_or(0, |p| p.epoch.0);
             tracing::warn!(%group, node = order.node, "led by order of an operator: what it does not hold is lost");
-            let text = format!("what {} had acknowledged and {} does not hold is lost", members.join(", "), order.node);
-            Ok(Forced { group: group.to_string(), node: order.node.clone(), epoch, text })
+            let members = members.join(", ");
+            let text = format!("what {members} had acknowledged and {} does not hold is lost: {age}", order.node);
+            Ok(Forced { group: group.to_string(), node: order.node.clone(), epoch, copy, text })
         }
         Err(e) => Err(AdminError::new(504, "directory", e.to_string(), "look at `onemec force`, and try again")),
     }

@@ -15,6 +15,7 @@ use dashmap::DashMap;
 use onemec_core::context::Contexts as _;
 use onemec_mobility::kpi::{MoveAlarm, MoveKpis, MoveOutcome, MoveSample, Phase};
 use onemec_mobility::strategy::MoveReason;
+use onemec_runtime::exec::body::MoveTimes;
 use onemec_runtime::exec::{MOVED, MoveRecord, Runtime};
 use onemec_runtime::supervise::{Health, Tree};
 use onemec_wire::{ContextId, Epoch, GroupId, Member, NodeId};
@@ -160,8 +161,15 @@ impl Journal {
         }
     }
 
-    /// Groups that this node leads now because another one died.
-    pub(super) fn failed_over(&self, runtime: &Runtime, group: GroupId, contexts: &[ContextId], from: Member, us: u64) {
+    /// Groups that this node leads now because another one died, which was `silent_us` silent by then; the gate opened
+    /// `us` later.
+    pub(super) fn failed_over(
+        &self,
+        runtime: &Runtime,
+        (group, contexts): (GroupId, &[ContextId]),
+        from: Member,
+        (silent_us, us): (u64, u64),
+    ) {
         let epoch = runtime.directory().read().group(group).map_or(Epoch(0), |p| p.epoch);
         let record = MoveRecord {
             id: 0,
@@ -174,7 +182,7 @@ impl Journal {
             at_ms: runtime.now_ms(),
             result: MOVED.into(),
             text: String::new(),
-            times: onemec_runtime::exec::body::MoveTimes { activate_us: us, ..Default::default() },
+            times: MoveTimes { freeze_us: silent_us, activate_us: us, ..MoveTimes::default() },
             // A takeover has no order and no second end: it is a trace of its own, with nothing in it.
             trace: onemec_runtime::trace::TraceContext::default(),
         };
@@ -185,7 +193,7 @@ impl Journal {
             reason: MoveReason::Failover,
             at_ms: runtime.now_ms(),
             outcome: MoveOutcome::Moved,
-            phases: &[(Phase::Activate, us)],
+            phases: &[(Phase::Freeze, silent_us), (Phase::Activate, us), (Phase::Interruption, silent_us + us)],
             parked: 0,
             bytes: 0,
             lost: 0,
@@ -319,7 +327,7 @@ impl Journal {
     }
 }
 
-fn micros(time: Duration) -> u64 {
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -16,6 +16,7 @@ mod probe;
 mod residency;
 mod steward;
 mod targets;
+mod unburied;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -185,6 +186,16 @@ async fn serve(
             async move {
                 follow.await;
                 Ok(())
+            }
+        }
+    }));
+    tasks.spawn(tree.clone().keep("cluster/silent nodes", {
+        let (directory, lease) = (host.directory(), host.lease.clone());
+        move || {
+            let run = unburied::run(directory.clone(), lease.clone());
+            async move {
+                run.await;
+                Err("it ended".into())
             }
         }
     }));

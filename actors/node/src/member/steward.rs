@@ -19,7 +19,7 @@ use onemec_wire::{ContextId, Epoch, GroupId, Incarnation, Member, NodeId};
 use tokio::task::JoinSet;
 
 use super::drains;
-use super::journal::Journal;
+use super::journal::{Journal, micros};
 use super::mover::Mover;
 use super::network::Network;
 use super::residency::Rules;
@@ -148,7 +148,9 @@ fn notice(steward: &Steward, known: &mut Known, groups: &[GroupId]) {
                 steward.network.moved(*group);
                 // Only a failover leaves the end of the log open.
                 if p.primary == me && p.sealed.is_none() && p.epoch > epoch {
-                    fallen.push((*group, p.contexts.clone(), from));
+                    // What nobody heard of for days was not waited for: it was silent since it came up again, or never.
+                    let silent = runtime.silence_of(from.node).map_or(0, micros);
+                    fallen.push((*group, p.contexts.clone(), from, silent));
                 }
             }
             for (context, entry) in p.contexts.iter().filter_map(|c| Some((*c, directory.context(*c)?))) {
@@ -169,10 +171,10 @@ fn notice(steward: &Steward, known: &mut Known, groups: &[GroupId]) {
     if !fallen.is_empty() {
         let (runtime, journal, began) = (runtime.clone(), steward.journal.clone(), Instant::now());
         tokio::spawn(async move {
-            for (group, contexts, from) in fallen {
+            for (group, contexts, from, silent_us) in fallen {
                 runtime.serving(group).await;
-                let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-                journal.failed_over(&runtime, group, &contexts, from, us);
+                let us = micros(began.elapsed());
+                journal.failed_over(&runtime, (group, &contexts), from, (silent_us, us));
             }
         });
     }

@@ -1,10 +1,11 @@
 //! What the admin API shows, made from the directory and the executor.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use onemec_core::context::{ContextKind, Key};
 use onemec_core::directory::{Command, ContextEntry};
+use onemec_runtime::exec::body::GroupView;
 use onemec_runtime::exec::group::GroupStatus;
 use onemec_runtime::lease::boottime;
 use onemec_runtime::membership::Heard;
@@ -14,7 +15,7 @@ use super::backend::{Backend, Live};
 use super::nodes::NodeView;
 use super::steward::AE_KEY;
 use super::targets::age_ms;
-use super::{drains, federation};
+use super::{drains, federation, unburied};
 use crate::admin::server::{AdminError, Answer};
 use crate::admin::types::{
     Ae, AePage, Alarm, Candidate, Candidates, CapabilityFile, Directory, Excluded, GroupMemory, Member,
@@ -110,8 +111,14 @@ fn heard(live: &Live, node: NodeId) -> Option<Heard> {
     live.gossip.heard().into_iter().find(|h| h.node == node)
 }
 
-/// A page of AEs.
-pub(super) fn aes(backend: &Backend, live: &Live, home: Option<NodeId>, after: Option<&str>, limit: usize) -> AePage {
+/// A page of AEs, each with what its primary says of it.
+pub(super) async fn aes(
+    backend: &Backend,
+    live: &Live,
+    home: Option<NodeId>,
+    after: Option<&str>,
+    limit: usize,
+) -> AePage {
     let mut all: Vec<(String, ContextId)> = {
         let directory = live.runtime.directory().read();
         let homes: Vec<NodeId> = home.map_or_else(|| directory.nodes().map(|(id, _)| id).collect(), |h| vec![h]);
@@ -120,9 +127,44 @@ pub(super) fn aes(backend: &Backend, live: &Live, home: Option<NodeId>, after: O
     };
     all.sort();
     let from = after.map_or(0, |a| all.partition_point(|(s, _)| s.as_str() <= a));
-    let page: Vec<Ae> = all.iter().skip(from).take(limit).map(|(_, c)| ae(backend, live, *c)).collect();
+    let page: Vec<ContextId> = all.iter().skip(from).take(limit).map(|(_, c)| *c).collect();
+    let figures = figures_of(live, &page).await;
+    let page: Vec<Ae> = page
+        .into_iter()
+        .map(|c| {
+            let mut ae = ae(backend, live, c);
+            if let Some(view) = ae.group.parse().ok().and_then(|group: GroupId| figures.get(&group)) {
+                fill(&mut ae, view, c);
+            }
+            ae
+        })
+        .collect();
     let next = (from + page.len() < all.len()).then(|| page.last().map(|a| a.ae_id.clone())).flatten();
     AePage { aes: page, next }
+}
+
+/// What the primaries of these contexts say of their groups; who does not answer is left out.
+async fn figures_of(live: &Live, contexts: &[ContextId]) -> BTreeMap<GroupId, GroupView> {
+    let mut by_primary: BTreeMap<NodeId, BTreeSet<GroupId>> = BTreeMap::new();
+    {
+        let directory = live.runtime.directory().read();
+        for place in contexts.iter().filter_map(|c| directory.place(*c)) {
+            by_primary.entry(place.primary).or_default().insert(place.group);
+        }
+    }
+    let asked =
+        by_primary.into_iter().map(|(node, groups)| live.runtime.group_figures(node, groups.into_iter().collect()));
+    futures_util::future::join_all(asked).await.into_iter().flatten().flatten().collect()
+}
+
+/// What its primary says of an AE.
+fn fill(ae: &mut Ae, view: &GroupView, context: ContextId) {
+    ae.committed = Some(view.committed);
+    ae.bytes = Some(view.bytes);
+    ae.instances = view.held.iter().find(|(c, _)| *c == context).map(|(_, n)| *n);
+    if view.moving {
+        ae.state = "moving".into();
+    }
 }
 
 /// One AE.
@@ -130,7 +172,13 @@ pub(super) fn ae(backend: &Backend, live: &Live, context: ContextId) -> Ae {
     let directory = live.runtime.directory().read();
     let Some(entry) = directory.context(context) else { return Ae::default() };
     let Some(p) = directory.group(entry.group) else { return Ae::default() };
-    let up = directory.is_live(p.primary);
+    let unconfirmed = unburied::is_silent(&directory, p.primary);
+    let state = match directory.is_live(p.primary) {
+        true if unconfirmed => "unconfirmed",
+        true => "active",
+        false => "unavailable",
+    };
+    let primary = backend.name_of(p.primary.node);
     let former: BTreeSet<NodeId> = entry.aliases.iter().filter_map(|k| k.home).collect();
     let bundle = p.contexts.iter().filter(|c| **c != context).filter_map(|c| directory.context(*c)).map(stem);
     Ae {
@@ -139,10 +187,12 @@ pub(super) fn ae(backend: &Backend, live: &Live, context: ContextId) -> Ae {
         context: context.to_string(),
         group: entry.group.to_string(),
         home: backend.name_of(entry.home),
-        primary: backend.name_of(p.primary.node),
         epoch: p.epoch.0,
         in_sync: p.in_sync.iter().map(|m| backend.name_of(m.node)).collect(),
-        state: if up { "active" } else { "unavailable" }.into(),
+        state: state.into(),
+        waits_for: unconfirmed
+            .then(|| format!("the death of {primary} to be confirmed: onemec confirm-deaths {primary}")),
+        primary,
         aliases: former.into_iter().map(|n| backend.name_of(n)).collect(),
         bundle: bundle.collect(),
         residency: live.rules.text_of(&directory, &stem(entry)),
@@ -155,12 +205,7 @@ pub(super) fn ae(backend: &Backend, live: &Live, context: ContextId) -> Ae {
 pub(super) async fn ae_whole(backend: &Backend, live: &Live, found: &Found) -> Ae {
     let mut ae = ae(backend, live, found.context);
     if let Ok(view) = live.runtime.view(found.group).await {
-        ae.committed = view.committed;
-        ae.bytes = view.bytes;
-        ae.instances = view.held.iter().find(|(c, _)| *c == found.context).map_or(0, |(_, n)| *n);
-        if view.moving {
-            ae.state = "moving".into();
-        }
+        fill(&mut ae, &view, found.context);
     }
     ae
 }
@@ -230,11 +275,8 @@ pub(super) async fn status(backend: &Backend, live: &Live) -> Status {
 fn alarms(backend: &Backend, live: &Live) -> Vec<Alarm> {
     let on = backend.journal.alarms(live.runtime.clock().wall_ms());
     let moves = on.into_iter().map(|a| Alarm { code: a.code.into(), text: a.text, since_ms: a.since_ms });
-    let unburied = live.lease.unburied();
-    let silent: Vec<String> = {
-        let directory = live.runtime.directory().read();
-        unburied.into_iter().filter(|m| directory.is_live(*m)).map(|m| backend.name_of(m.node)).collect()
-    };
+    let silent: Vec<String> =
+        unburied::silent(&live.runtime.directory().read()).into_iter().map(|node| backend.name_of(node)).collect();
     let mass_death = (!silent.is_empty()).then(|| Alarm {
         code: "mass-death".into(),
         text: format!("{0} silent, and so many are dead that an operator must confirm it", silent.join(", ")),
@@ -252,6 +294,7 @@ fn member(live: &Live, node: NodeView) -> Member {
     let state = match known {
         None => "joining",
         Some(n) if !n.up => "dead",
+        Some(n) if unburied::is_silent(&directory, n.member) => "silent",
         Some(_) if directory.fact(&drains::fact_of(id)).is_some() => "draining",
         Some(_) => "up",
     };

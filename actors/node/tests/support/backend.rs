@@ -29,7 +29,7 @@ fn describe(id: &str, s: &State) -> Option<Ae> {
         home: a.home.clone(),
         primary: a.home.clone(),
         epoch: a.epoch,
-        committed: a.seq,
+        committed: Some(a.seq),
         state: "active".into(),
         ..Ae::default()
     })
