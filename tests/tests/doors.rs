@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // test programs
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use onemec_device::Endpoint;
@@ -10,7 +11,7 @@ use onemec_tests::raw::{raw, status};
 use onemec_tests::wait::until;
 use onemec_tests::{Cluster, Writer, history};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 /// A request of the registered device with this head and body.
 async fn post(door: &Endpoint, content_type: &str, body: &[u8]) -> (u16, String) {
@@ -211,7 +212,12 @@ async fn first_words(stream: &mut TcpStream) -> String {
 #[tokio::test]
 async fn idle_connections_are_bounded_and_those_that_exist_go_on() {
     const MAX: u32 = 1000;
-    let mut cluster = Cluster::start_with(|t| t.limits.connections_max = MAX).await;
+    let mut cluster = Cluster::start_with(|t| {
+        t.limits.connections_max = MAX;
+        t.limits.connections_per_address_max = MAX;
+        t.limits.header_ms_max = 60_000;
+    })
+    .await;
     let writer = Writer::start(&cluster, "meter", "edge1").await;
     writer.writes(10).await;
     let admin_too = {
@@ -262,6 +268,76 @@ async fn idle_connections_are_bounded_and_those_that_exist_go_on() {
     written[0].assert_all_acknowledged();
     cluster.assert_all_run();
     assert_eq!(cluster.placement("cloud", "Cmeter").await.unwrap().epoch, 1, "nobody lost the lease over it");
+    history::verify(&cluster, &written).await;
+}
+
+/// Opens a connection from an address of this machine.
+async fn connect_from(from: [u8; 4], door: &Endpoint) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    socket.connect((door.host.parse::<IpAddr>().unwrap(), door.port).into()).await.unwrap()
+}
+
+/// Whether a whole request from there is answered with 200.
+async fn is_served_from(from: [u8; 4], door: &Endpoint, path: &str) -> bool {
+    let mut stream = connect_from(from, door).await;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nX-M2M-Origin: Cmeter\r\nX-M2M-RI: s\r\nX-M2M-RVI: 3\r\nConnection: close\r\n\r\n"
+    );
+    // One that is one too many may be closed already.
+    let _ = stream.write_all(request.as_bytes()).await;
+    first_words(&mut stream).await.starts_with("HTTP/1.1 200")
+}
+
+/// One address holds as many connections as it may, with heads that never end: another address is served meanwhile, and
+/// the heads are cut. So at the HTTP door and at the admin door.
+#[tokio::test]
+async fn slow_heads_of_one_address_take_nothing_from_others_and_are_cut() {
+    const MAX: u32 = 20;
+    const SLOW: [u8; 4] = [127, 0, 0, 2];
+    const OTHER: [u8; 4] = [127, 0, 0, 3];
+    let mut cluster = Cluster::start_with(|t| {
+        t.limits.connections_per_address_max = MAX;
+        t.limits.header_ms_max = 4_000;
+    })
+    .await;
+    let writer = Writer::start(&cluster, "meter", "edge1").await;
+    writer.writes(5).await;
+    let a = cluster.topology().node("edge1").unwrap().admin_listen;
+    let admin = Endpoint { tls: false, host: a.ip().to_string(), port: a.port() };
+    for (door, max, path) in [(cluster.door("edge1"), MAX, "/-/meter"), (admin, 64, "/admin/v1/status")] {
+        let mut slow = Vec::new();
+        for _ in 0..max {
+            let mut stream = connect_from(SLOW, &door).await;
+            stream.write_all(b"GET /-/meter HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+            slow.push(stream);
+        }
+        assert!(!is_served_from(SLOW, &door, path).await, "{path}: its share is used up");
+        assert!(is_served_from(OTHER, &door, path).await, "{path}: another address has a share of its own");
+        writer.writes(5).await;
+        // Byte by byte, as long as the door takes it: slowness is the fault itself.
+        for stream in slow {
+            let (mut read, mut write) = stream.into_split();
+            let drip = tokio::spawn(async move {
+                while write.write_all(b"x").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+            let mut said = Vec::new();
+            let cut = tokio::time::timeout(onemec_tests::wait::PATIENCE, read.read_to_end(&mut said)).await;
+            assert!(cut.is_ok(), "{path}: still open");
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.is_empty() || status(&said) == 408, "{path}: {said}");
+            drip.abort();
+        }
+        until(&format!("{path}: the slow address is served again"), async || {
+            is_served_from(SLOW, &door, path).await.then_some(())
+        })
+        .await;
+    }
+    let written = [writer.finish().await];
+    written[0].assert_all_acknowledged();
+    cluster.assert_all_run();
     history::verify(&cluster, &written).await;
 }
 

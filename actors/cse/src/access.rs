@@ -1,6 +1,7 @@
 //! May an originator do this to that resource? (TS-0001 9.6.1.3.2, 9.6.2; TS-0004 7.3.3.15)
 //!
-//! Policies of the same context are read in place; others come as facts. A policy that cannot be reached grants nothing.
+//! Policies of the same context are read in place; others come as facts. A policy that does not exist or cannot be reached
+//! grants nothing; a resource of whose `acpi` that is true throughout is its owner's, as if it had none (TS-0001 9.6.1.3.2).
 
 use std::cell::RefCell;
 
@@ -71,10 +72,12 @@ impl Asker<'_> {
         if let (Found::Virtual(..), Ty::GROUP) = (found, node.ty)
             && node.texts(AttrId::MACP).next().is_some()
         {
-            return self.by_addresses(tree, node.texts(AttrId::MACP), Set::Privileges, operation, target, child);
+            let decided = self.by_addresses(tree, node.texts(AttrId::MACP), Set::Privileges, operation, target, child);
+            return decided.unwrap_or(Access::Denied);
         }
-        if node.texts(AttrId::ACPI).next().is_some() {
-            return self.by_addresses(tree, node.texts(AttrId::ACPI), Set::Privileges, operation, target, child);
+        let policies = node.texts(AttrId::ACPI);
+        if let Some(decided) = self.by_addresses(tree, policies, Set::Privileges, operation, target, child) {
+            return decided;
         }
         if self.owns(tree, node) || (node.ty == Ty::CSE_BASE && self.who.registered && ON_CSE_BASE.contains(operation))
         {
@@ -85,18 +88,20 @@ impl Asker<'_> {
     }
 
     /// Decides whether `acpi` of a resource may be changed: UPDATE in the self-privileges of a policy that is linked now;
-    /// where there is none, the owner may.
+    /// where there is none that can be reached, the owner may.
     pub fn may_change_acpi(&self, tree: &Tree, node: &Node) -> Access {
         if self.who.trusted {
             return Access::Granted;
         }
-        if node.texts(AttrId::ACPI).next().is_none() {
-            return if self.owns(tree, node) { Access::Granted } else { Access::Denied };
+        let (policies, update) = (node.texts(AttrId::ACPI), Operations(4));
+        match self.by_addresses(tree, policies, Set::SelfPrivileges, update, node.ty, None) {
+            Some(decided) => decided,
+            None if self.owns(tree, node) => Access::Granted,
+            None => Access::Denied,
         }
-        let update = Operations(4);
-        self.by_addresses(tree, node.texts(AttrId::ACPI), Set::SelfPrivileges, update, node.ty, None)
     }
 
+    /// What the policies at these addresses say; `None` if none of the addresses leads to a policy.
     fn by_addresses<'t>(
         &self,
         tree: &'t Tree,
@@ -105,7 +110,7 @@ impl Asker<'_> {
         operation: Operations,
         target: Ty,
         child: Option<Ty>,
-    ) -> Access {
+    ) -> Option<Access> {
         let mut missing = Vec::new();
         let policies: Vec<Policy> = addresses
             .filter_map(|address| match self.policy(tree, address) {
@@ -116,14 +121,17 @@ impl Asker<'_> {
                 }
             })
             .collect();
-        match self.by_policies(policies.into_iter().map(Some), set, operation, target, child) {
+        if policies.is_empty() && missing.is_empty() {
+            return None;
+        }
+        Some(match self.by_policies(policies.into_iter().map(Some), set, operation, target, child) {
             Access::Denied if !missing.is_empty() => Access::Needs(Needs { policies: missing, ..Needs::default() }),
             Access::Needs(mut needs) => {
                 needs.policies = missing;
                 Access::Needs(needs)
             }
             decided => decided,
-        }
+        })
     }
 
     /// The policy at an address; `Err` if it has to be fetched.

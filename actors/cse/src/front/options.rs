@@ -16,8 +16,10 @@ pub struct CseOptions {
     pub cse_type: u8,
     /// Where clients reach it.
     pub poa: Vec<String>,
-    /// Originators without access control.
+    /// AE-ID stems of administrators: originators without access control, never registered AEs.
     pub admins: Vec<String>,
+    /// An administrator is believed only with a credential, also at a door that asks nobody for one.
+    pub admins_proved: bool,
     /// How long a request may take when it does not say so itself.
     pub request_ms_max: u64,
     /// Requests per second of one originator, and registrations per second from one address; 0: no limit.
@@ -42,7 +44,8 @@ impl Default for CseOptions {
             sp_id: "onemec.local".into(),
             cse_type: 2,
             poa: Vec::new(),
-            admins: vec!["CAdmin".into()],
+            admins: Vec::new(),
+            admins_proved: true,
             request_ms_max: 5_000,
             requests_per_s_max: 0,
             verify_subscriptions: true,
@@ -55,6 +58,11 @@ impl Default for CseOptions {
 }
 
 impl CseOptions {
+    /// Whether this AE-ID stem is an administrator's.
+    pub fn is_admin(&self, stem: &str) -> bool {
+        self.admins.iter().any(|a| a == stem)
+    }
+
     /// Who this CSE is.
     pub fn identity(&self) -> CseIdentity {
         CseIdentity {

@@ -26,7 +26,14 @@ impl Inner {
             ip: caller.ip.map(|ip| ip.to_string()),
             ..Who::default()
         };
-        if self.options.admins.iter().any(|a| a == fr) {
+        if self.options.is_admin(fr) {
+            // A name alone would open at this door what another door of the cluster keeps closed.
+            if self.options.admins_proved && caller.proof.is_none() {
+                return Err(Refusal::new(
+                    Rsc::SECURITY_ASSOCIATION_REQUIRED,
+                    format!("{fr} is an administrator of this cluster: it needs a credential at every door"),
+                ));
+            }
             (who.trusted, who.registered) = (true, true);
             return Ok(Originator { who, place: None });
         }

@@ -58,6 +58,16 @@ impl Inner {
         call: CallOptions,
     ) -> Result<Handled, Trouble> {
         let stem = self.stem_of(request.fr.as_deref().unwrap_or_default(), caller)?;
+        if let Stem::Given(stem) = &stem
+            && self.options.is_admin(stem)
+        {
+            // The registrar's own rule about AE-IDs (TS-0004 7.3.2.7).
+            return Err(Refusal::new(
+                Rsc::APP_RULE_VALIDATION_FAILED,
+                format!("{stem} is an administrator of this cluster: no AE registers under this AE-ID"),
+            )
+            .into());
+        }
         self.check_registrar(&request.to).await?;
         let now_ms = self.contexts.now_ms();
         let body = request.pc.clone().ok_or_else(|| Refusal::bad_request("there is no content"))?;

@@ -10,8 +10,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use super::heads::{Heads, Turns};
 use super::listener::Shared;
 use super::{credential, exchange, preface};
 use crate::front::Proof;
@@ -33,8 +35,9 @@ pub(super) async fn run(
     let header = Duration::from_millis(limits.header_ms_max);
     match tls {
         None => {
-            let Ok(Some((stream, http2))) = tokio::time::timeout(header, preface::begin(stream)).await else { return };
-            talk(stream, http2, Client { peer, proof: None }, shared, stopped).await;
+            let due = Instant::now() + header;
+            let Ok(Some((stream, http2))) = tokio::time::timeout_at(due, preface::begin(stream)).await else { return };
+            talk(stream, http2, due, Client { peer, proof: None }, shared, stopped).await;
         }
         Some(acceptor) => {
             let handshake = Duration::from_millis(limits.handshake_ms_max);
@@ -56,7 +59,7 @@ pub(super) async fn run(
                 .peer_certificates()
                 .and_then(|chain| chain.first())
                 .and_then(|certificate| credential::from_certificate(certificate));
-            talk(stream, http2, Client { peer, proof }, shared, stopped).await;
+            talk(stream, http2, Instant::now() + header, Client { peer, proof }, shared, stopped).await;
         }
     }
 }
@@ -68,25 +71,27 @@ pub(super) struct Client {
     pub(super) proof: Option<Proof>,
 }
 
+/// `due`: the first head must be there by then.
 async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     http2: bool,
+    due: Instant,
     client: Client,
     shared: &Arc<Shared>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let limits = shared.options.limits.clone();
-    let io = TokioIo::new(stream);
+    let (header, idle) = (Duration::from_millis(limits.header_ms_max), Duration::from_millis(limits.idle_ms_max));
     let shared = Arc::clone(shared);
-    let service = service_fn(move |request| exchange::answer(Arc::clone(&shared), client.clone(), request));
+    let answer = move |request| exchange::answer(Arc::clone(&shared), client.clone(), request);
     let done = if http2 {
         let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-            .keep_alive_interval(Some(Duration::from_millis(limits.header_ms_max)))
-            .keep_alive_timeout(Duration::from_millis(limits.header_ms_max))
-            .serve_connection(io, service);
+            .keep_alive_interval(Some(idle))
+            .keep_alive_timeout(header)
+            .serve_connection(TokioIo::new(stream), service_fn(answer));
         tokio::pin!(connection);
         tokio::select! {
             done = connection.as_mut() => done,
@@ -96,9 +101,20 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             }
         }
     } else {
+        let turns = Turns::default();
+        let io = TokioIo::new(Heads::new(stream, due, header, turns.clone()));
+        let service = service_fn(move |request| {
+            let turn = turns.begin();
+            let answered = answer(request);
+            async move {
+                let answered = answered.await;
+                drop(turn);
+                answered
+            }
+        });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_millis(limits.header_ms_max))
+            .header_read_timeout(idle)
             .max_buf_size(limits.header_bytes_max.max(BUFFER_BYTES_MIN))
             .max_headers(limits.headers_max)
             .serve_connection(io, service);

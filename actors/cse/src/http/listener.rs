@@ -1,19 +1,19 @@
 //! Accepts connections, as many as the limits allow.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use super::addresses::Addresses;
 use super::connection;
+use super::figures::HttpFigures;
 use super::options::ListenerOptions;
 use crate::front::Cse;
 
@@ -44,7 +44,6 @@ pub(super) struct Shared {
     pub(super) options: ListenerOptions,
     /// Bytes of bodies under way.
     pub(super) body_permits: Arc<Semaphore>,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Listener {
@@ -64,12 +63,7 @@ impl Listener {
         let address = self.address()?;
         let (stop, stopped) = watch::channel(false);
         let units = (self.options.limits.body_bytes_in_flight_max / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
-        let shared = Arc::new(Shared {
-            cse,
-            body_permits: Arc::new(Semaphore::new(units)),
-            by_address: Mutex::default(),
-            options: self.options,
-        });
+        let shared = Arc::new(Shared { cse, body_permits: Arc::new(Semaphore::new(units)), options: self.options });
         let task = tokio::spawn(accept(self.socket, shared, stopped));
         Ok(Running { address, stop, task })
     }
@@ -96,6 +90,7 @@ impl Drop for Running {
 
 async fn accept(socket: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let connections = Arc::new(Semaphore::new(shared.options.limits.connections_max));
+    let addresses = Addresses::new(shared.options.limits.connections_per_address_max);
     let tls = shared.options.tls.clone().map(TlsAcceptor::from);
     loop {
         let accepted = tokio::select! {
@@ -111,15 +106,16 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>, mut stopped: watch::Re
             }
         };
         let permit = Arc::clone(&connections).try_acquire_owned();
-        let Some((permit, place)) = permit.ok().zip(Place::take(&shared, peer.ip())) else {
+        let Some((permit, place)) = permit.ok().zip(addresses.take(peer.ip())) else {
             shared.options.figures.connections_refused.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(turn_away(stream));
             continue;
         };
-        let (tls, stopped) = (tls.clone(), stopped.clone());
+        let (tls, stopped, shared) = (tls.clone(), stopped.clone(), Arc::clone(&shared));
+        let open = Open::count(&shared.options.figures);
         tokio::spawn(async move {
-            connection::run(stream, peer, tls, &place.shared, stopped).await;
-            drop((permit, place));
+            connection::run(stream, peer, tls, &shared, stopped).await;
+            drop((permit, place, open));
         });
     }
 }
@@ -132,34 +128,18 @@ async fn turn_away(mut stream: TcpStream) {
     .await;
 }
 
-/// One connection's place among those of its client's address.
-struct Place {
-    shared: Arc<Shared>,
-    address: IpAddr,
-}
+/// A connection that is counted while it is open.
+struct Open(Arc<HttpFigures>);
 
-impl Place {
-    fn take(shared: &Arc<Shared>, address: IpAddr) -> Option<Self> {
-        let mut counts = shared.by_address.lock();
-        let count = counts.entry(address).or_default();
-        if *count >= shared.options.limits.connections_per_address_max {
-            return None;
-        }
-        *count += 1;
-        shared.options.figures.connections_open.fetch_add(1, Ordering::Relaxed);
-        Some(Self { shared: Arc::clone(shared), address })
+impl Open {
+    fn count(figures: &Arc<HttpFigures>) -> Self {
+        figures.connections_open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(figures))
     }
 }
 
-impl Drop for Place {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.shared.options.figures.connections_open.fetch_sub(1, Ordering::Relaxed);
-        let mut counts = self.shared.by_address.lock();
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
+        self.0.connections_open.fetch_sub(1, Ordering::Relaxed);
     }
 }

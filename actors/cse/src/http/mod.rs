@@ -1,13 +1,16 @@
 //! The HTTP binding (TS-0009): a server per listener, hyper underneath, the mapping in `onemec_onem2m`.
 
+mod addresses;
 mod connection;
 mod credential;
 mod exchange;
 mod figures;
+mod heads;
 mod listener;
 mod options;
 mod preface;
 
+pub use addresses::{Addresses, Place};
 pub use figures::HttpFigures;
 pub use listener::{Listener, Running};
 pub use options::{HttpLimits, ListenerOptions};

@@ -13,7 +13,7 @@ use crate::front::AuthMode;
 pub struct HttpLimits {
     /// Open connections; further ones are answered 503 and closed.
     pub connections_max: usize,
-    /// Open connections of one client address.
+    /// Open connections of one client address (IPv6: of one /64); further ones are answered 503 and closed.
     pub connections_per_address_max: usize,
     /// Length of request line and headers together.
     pub header_bytes_max: usize,
@@ -25,8 +25,11 @@ pub struct HttpLimits {
     pub body_bytes_in_flight_max: usize,
     /// Depth of nesting in a JSON body.
     pub json_depth_max: usize,
-    /// Time for a whole header to arrive, and for a kept-alive connection to stay silent.
+    /// Time for a request's whole head to arrive: the first one's from the connection's beginning, that of a further one
+    /// from its first byte. At most `idle_ms_max`.
     pub header_ms_max: u64,
+    /// Time for a kept-alive connection to stay silent; over HTTP/2 a client is asked after it whether it is there.
+    pub idle_ms_max: u64,
     /// Time for a whole body to arrive.
     pub body_ms_max: u64,
     /// Time for the TLS handshake.
@@ -37,13 +40,14 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             connections_max: 4096,
-            connections_per_address_max: 4096,
+            connections_per_address_max: 1024,
             header_bytes_max: 16 << 10,
             headers_max: 64,
             body_bytes_max: 1 << 20,
             body_bytes_in_flight_max: 64 << 20,
             json_depth_max: 64,
-            header_ms_max: 60_000,
+            header_ms_max: 10_000,
+            idle_ms_max: 60_000,
             body_ms_max: 10_000,
             handshake_ms_max: 5_000,
         }

@@ -177,7 +177,7 @@ fn check_type(parent: &Node, ty: Ty) -> Result<(), Refusal> {
 }
 
 /// Policies are kept by their unstructured ids, which stay valid wherever the resource or the policy moves. What cannot be
-/// reached now is kept as it was given; it grants nothing until it can be reached.
+/// reached now is kept as it was given; it grants nothing until it can be reached, and never locks the owner out.
 pub(super) fn location_free_policies(tree: &Tree, cx: &Cx<'_>, acpi: &Value) -> Result<Value, Stop> {
     let mut missing = Vec::new();
     let mut ids: Vec<String> = Vec::new();

@@ -61,6 +61,36 @@ async fn a_policy_of_the_same_ae() {
     assert_eq!(world.update("cse-a/one/data", "Cone", both).await.rsc, 4000, "acpi stands alone");
 }
 
+/// A policy that is not there, or was deleted, neither grants anything to others nor locks the owner out (TS-0001
+/// 9.6.1.3.2: the default privileges apply).
+#[tokio::test]
+async fn policies_that_are_not_there_leave_the_resource_to_its_owner() {
+    let world = World::two().await;
+    world.ae_with_container("Cone", "one").await;
+    world.ae("Ctwo", "two").await;
+    let nowhere = ["cse-a/one/none", "/id-b/cse-b/none", "/id-elsewhere/x", "cse-a/one"];
+    let set = world.update("cse-a/one/data", "Cone", json!({"m2m:cnt": {"acpi": nowhere}})).await;
+    assert_eq!(set.rsc, 2004, "{}", set.body);
+    assert_eq!(world.retrieve("cse-a/one/data", "Cone").await.rsc, 2000);
+    assert_eq!(world.retrieve("cse-a/one/data", "Ctwo").await.rsc, 4103);
+    let steal = json!({"m2m:cnt": {"acpi": null}});
+    assert_eq!(world.update("cse-a/one/data", "Ctwo", steal).await.rsc, 4103);
+    // One that is there decides alone; when it is deleted the owner has the resource again.
+    world.created("cse-a/one", "Cone", Ty::ACCESS_CONTROL_POLICY, policy("acp", "Ctwo", 2)).await;
+    let both = json!({"m2m:cnt": {"acpi": ["cse-a/one/none", "cse-a/one/acp"]}});
+    assert_eq!(world.update("cse-a/one/data", "Cone", both).await.rsc, 2004);
+    assert_eq!(world.retrieve("cse-a/one/data", "Ctwo").await.rsc, 2000);
+    assert_eq!(world.retrieve("cse-a/one/data", "Cone").await.rsc, 4103);
+    assert_eq!(world.delete("cse-a/one/acp", "Cone").await.rsc, 2002);
+    assert_eq!(world.retrieve("cse-a/one/data", "Ctwo").await.rsc, 4103);
+    assert_eq!(world.retrieve("cse-a/one/data", "Cone").await.rsc, 2000);
+    // An AE that registers with one is not lost to its device either.
+    let ae = json!({"m2m:ae": {"rn": "lost", "api": "N", "rr": false, "srv": ["3"], "acpi": ["cse-a/none"]}});
+    world.created("cse-a", "Clost", Ty::AE, ae).await;
+    assert_eq!(world.retrieve("cse-a/lost", "Clost").await.rsc, 2000);
+    assert_eq!(world.delete("cse-a/lost", "Clost").await.rsc, 2002);
+}
+
 /// The privilege to notify counts wherever the AE is served, and when its policy lies in another context: either was
 /// handed on unasked.
 #[tokio::test]

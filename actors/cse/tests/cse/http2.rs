@@ -115,7 +115,7 @@ impl Peer {
 async fn served() -> (World, Http) {
     let world = World::one().await;
     world.ae_with_container("Cone", "one").await;
-    let limits = HttpLimits { header_ms_max: 3000, ..HttpLimits::default() };
+    let limits = HttpLimits { header_ms_max: 3000, idle_ms_max: 3000, ..HttpLimits::default() };
     let http = Http::serve(&world.cse, ListenerOptions { limits, ..ListenerOptions::default() }).await;
     (world, http)
 }

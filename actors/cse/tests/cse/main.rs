@@ -4,6 +4,7 @@
 
 mod access;
 mod addressing;
+mod admins;
 mod bad_input;
 mod containers;
 mod credentials;

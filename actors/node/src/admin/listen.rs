@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::LengthLimitError;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use onemec_cse::http::Addresses;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -20,10 +21,12 @@ use super::server::{AdminError, BODY_BYTES_MAX};
 
 /// Open connections; further ones are answered 503 and closed.
 const CONNECTIONS_MAX: usize = 256;
+/// Open connections of one client address (IPv6: of one /64); likewise.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 /// Request line and headers.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 /// Time for a whole header to arrive, and for a kept-alive connection to stay silent.
-const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
+const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Time for a whole body to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// Pause after accepting failed for want of file descriptors.
@@ -37,6 +40,7 @@ const TOO_MANY: &[u8] =
 pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     let router = router.layer(middleware::from_fn(whole_body));
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let addresses = Addresses::new(CONNECTIONS_PER_ADDRESS_MAX);
     // Dropped when this function ends: connections then close after the request under way.
     let (_running, stopped) = watch::channel(());
     tokio::pin!(stop);
@@ -45,15 +49,16 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
             () = &mut stop => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection to the admin API was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+        let permit = Arc::clone(&connections).try_acquire_owned();
+        let Some(places) = permit.ok().zip(addresses.take(peer.ip())) else {
             tokio::spawn(turn_away(stream));
             continue;
         };
@@ -75,7 +80,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection to the admin API ended early");
             }
-            drop(permit);
+            drop(places);
         });
     }
 }

@@ -499,6 +499,8 @@ fn cse_options(topology: &Topology, node: &Node) -> CseOptions {
         verify_ms_max: topology.notifications.verify_ms_max,
         cse_type: if node.roles.contains(&Role::InCse) { 1 } else { 2 },
         poa,
+        admins: topology.cse.admins.clone(),
+        admins_proved: topology.node.iter().any(|n| n.security.auth == Auth::Required),
         ..CseOptions::default()
     }
 }
@@ -541,7 +543,8 @@ fn listener_options(
         figures,
         limits: HttpLimits {
             connections_max: topology.limits.connections_max as usize,
-            connections_per_address_max: topology.limits.connections_max as usize,
+            connections_per_address_max: topology.limits.connections_per_address_max as usize,
+            header_ms_max: topology.limits.header_ms_max,
             body_bytes_max: bound(topology.limits.request_bytes_max),
             body_bytes_in_flight_max: bound(topology.limits.requests_bytes_max),
             ..HttpLimits::default()

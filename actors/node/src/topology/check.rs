@@ -78,6 +78,8 @@ impl Checker<'_> {
             ("limits", "request_bytes_max", t.limits.request_bytes_max, 1024, 1 << 30),
             ("limits", "requests_bytes_max", t.limits.requests_bytes_max, t.limits.request_bytes_max, 1 << 40),
             ("limits", "connections_max", u64::from(t.limits.connections_max), 1, 1_000_000),
+            ("limits", "connections_per_address_max", u64::from(t.limits.connections_per_address_max), 1, 1_000_000),
+            ("limits", "header_ms_max", t.limits.header_ms_max, 100, 60_000),
             ("limits", "aes_max", u64::from(t.limits.aes_max), 1, 100_000_000),
             ("limits", "moves_max", u64::from(t.limits.moves_max), 1, 10_000),
             ("limits", "buffer_bytes_max", t.limits.buffer_bytes_max, 0, 1 << 40),
@@ -111,6 +113,7 @@ impl Checker<'_> {
                 (format!("replicas = {}", t.storage.replicas), format!("use {least} to {nodes} (the nodes)"));
             self.at(line, what, fix);
         }
+        self.admins(t);
         self.dns(t);
         self.takeover(t);
         self.mobility(t);
@@ -121,6 +124,21 @@ impl Checker<'_> {
             let line = self.lines.section("observability", "otlp_endpoint");
             let fix = "write http://HOST:PORT of a collector that takes OTLP over HTTP (usually port 4318)";
             self.at(line, format!("`{url}` is no plain HTTP URL"), fix);
+        }
+    }
+
+    fn admins(&mut self, t: &Topology) {
+        let admins = &t.cse.admins;
+        let line = self.lines.section("cse", "admins");
+        if admins.len() > ADMINS_MAX {
+            let fix = format!("name at most {ADMINS_MAX}: nothing is hidden from them");
+            self.at(line, format!("{} administrators", admins.len()), fix);
+        }
+        for admin in admins {
+            if !is_ae(admin) || admin.len() < 2 {
+                let fix = "write an AE-ID: it begins with C or S, for example \"CAdmin\"";
+                self.at(line, format!("administrator `{admin}`"), fix);
+            }
         }
     }
 
@@ -397,6 +415,9 @@ impl Checker<'_> {
     }
 }
 
+/// Administrators of a cluster.
+const ADMINS_MAX: usize = 16;
+
 /// Longest time to live in our DNS, seconds.
 const DNS_TTL_S_MAX: u32 = 300;
 
@@ -428,6 +449,10 @@ mod tests {
             ("roles = [\"mn-cse\", \"voter\"]", "roles = [\"in-cse\", \"voter\"]", "second node"),
             ("replicas = 2", "replicas = 7", "replicas"),
             ("buffer_bytes_max = 0", "buffer_bytes_max = 4096", "buffer_bytes_max"),
+            ("admins = [\"CAdmin\"]", "admins = [\"Admin\"]", "administrator"),
+            ("admins = [\"CAdmin\"]", "admins = [\"C\"]", "administrator"),
+            ("header_ms_max = 10000", "header_ms_max = 60001", "header_ms_max"),
+            ("connections_per_address_max = 1024", "connections_per_address_max = 0", "connections_per_address_max"),
             ("freeze_ms_max = 50", "freeze_ms_max = 0", "freeze_ms_max"),
             ("balance_calm = 0.65", "balance_calm = 0.85", "balance_calm"),
             ("link_hysteresis_db = 3.0", "link_hysteresis_db = -3.0", "link_hysteresis_db"),

@@ -34,6 +34,9 @@ pub struct Topology {
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
+    /// The oneM2M CSEs.
+    #[serde(default)]
+    pub cse: Cse,
     /// Notifications to subscribers.
     #[serde(default)]
     pub notifications: Notifications,
@@ -141,6 +144,10 @@ pub struct Limits {
     pub requests_bytes_max: u64,
     /// Open client connections.
     pub connections_max: u32,
+    /// Open client connections of one address (IPv6: of one /64).
+    pub connections_per_address_max: u32,
+    /// A request's head (request line and headers) takes no longer.
+    pub header_ms_max: u64,
     /// AEs at home on one node.
     pub aes_max: u32,
     /// Moves under way at once, as source or target.
@@ -163,6 +170,8 @@ impl Default for Limits {
             request_bytes_max: 1024 * 1024,
             requests_bytes_max: 64 * 1024 * 1024,
             connections_max: 4096,
+            connections_per_address_max: 1024,
+            header_ms_max: 10_000,
             aes_max: 100_000,
             moves_max: 32,
             buffer_bytes_max: 0,
@@ -172,6 +181,15 @@ impl Default for Limits {
             load_max: 0.85,
         }
     }
+}
+
+/// What all CSEs of the cluster have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cse {
+    /// AE-ID stems of originators that no access control policy holds back; nobody registers under them. As soon as one
+    /// node has `auth = "required"` they need a credential at every door. Empty: there are none.
+    pub admins: Vec<String>,
 }
 
 /// Notifications to subscribers.

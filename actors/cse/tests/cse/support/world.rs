@@ -25,6 +25,8 @@ pub fn options(letter: &str) -> CseOptions {
         cse_id: format!("/id-{letter}"),
         sp_id: "test.example".into(),
         poa: vec![format!("http://{letter}.example")],
+        admins: vec!["CAdmin".into()],
+        admins_proved: false,
         ..CseOptions::default()
     }
 }
