@@ -16,7 +16,7 @@ pub enum DeviceError {
         rsc: u32,
         /// What the CSE said, shortened.
         detail: String,
-        /// Where the AE is registered, when another registration has won (409 with a home).
+        /// Where the AE is registered, when another registration has won (403 or 409 with a home).
         home: Option<String>,
     },
     /// No answer before the mark of the request ran out: it may or may not have been applied.

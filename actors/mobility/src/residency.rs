@@ -79,6 +79,11 @@ impl Residency {
         Self::parse(text).unwrap_or_else(|_| Self::nowhere())
     }
 
+    /// The hosts that it names, if it does.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().flatten().map(String::as_str)
+    }
+
     /// No limit at all.
     pub fn is_anywhere(&self) -> bool {
         *self == Self::default()

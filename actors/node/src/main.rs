@@ -18,17 +18,18 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(r) => r,
         Err(e) => {
-            eprintln!("onemec: cannot start threads: {e}");
+            eprintln!("onemec: cli-system: cannot start threads: {e}");
             return ExitCode::from(2);
         }
     };
     match runtime.block_on(cmd::run(cli)) {
         Ok(code) => code,
         Err(e) => {
+            let body = e.body();
             if json {
-                println!("{}", serde_json::json!({ "error": e.to_string() }));
+                println!("{}", serde_json::json!({ "error": body }));
             } else {
-                eprintln!("onemec: {e}");
+                eprintln!("onemec: {}: {}\n    -> {}", body.code, body.message, body.next_step);
             }
             ExitCode::from(2)
         }

@@ -39,7 +39,7 @@ pub enum NodeError {
     Start(String),
     /// A part crashes again and again, also after the node has begun anew.
     #[error(
-        "crash-loop: {0}\n    -> nothing acknowledged is lost; start the node again, and look at its log (docs/errors/crash-loop.md)"
+        "{0}\n    -> nothing acknowledged is lost; start the node again, and look at its log (docs/errors/crash-loop.md)"
     )]
     Escalated(String),
 }

@@ -6,6 +6,7 @@ mod support;
 
 use std::process::{Command, Output};
 
+use onemec_node::admin::types::ErrorBody;
 use support::{Fake, Fault};
 
 fn onemec(args: &[&str]) -> Output {
@@ -44,6 +45,68 @@ fn errors_say_what_to_do_next() {
     let topology = concat!(env!("CARGO_MANIFEST_DIR"), "/../../cluster-configs/local-3.toml");
     let out = onemec(&["node", topology, "--name", "edge9", "--dir", "/tmp"]);
     assert!(text(&out.stderr).contains("cloud, edge1, edge2"), "{out:?}");
+}
+
+/// The error that a command prints for machines.
+fn error(args: &[&str]) -> ErrorBody {
+    let out = onemec(&[args, &["--json"]].concat());
+    assert_eq!(out.status.code(), Some(2), "{args:?}: {out:?}");
+    let mut json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    serde_json::from_value(json["error"].take()).unwrap()
+}
+
+/// Every error has code, sentence and next step, and the code a page.
+#[test]
+fn errors_for_machines_are_objects() {
+    let topology = concat!(env!("CARGO_MANIFEST_DIR"), "/../../cluster-configs/local-3.toml");
+    let pages = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors"));
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let file = folder.path().join("wrong.toml");
+    std::fs::write(&file, "nonsense = 1").unwrap();
+    let wrong = file.to_str().unwrap();
+    for (args, code) in [
+        (&["status", "--admin", "http://127.0.0.1:1"][..], "cli-no-answer"),
+        (&["status", "--admin", "nowhere"], "cli-address"),
+        (&["node", topology, "--name", "edge9", "--dir", dir], "no-such-node"),
+        (&["node", wrong, "--name", "edge1", "--dir", dir], "cli-topology"),
+        (&["up", "/no/such/file"], "cli-topology"),
+        (&["ca", "issue", dir, "--topology", topology, "--name", "edge1"], "cli-certificates"),
+    ] {
+        let body = error(args);
+        assert_eq!(body.code, code, "{args:?}: {body:?}");
+        assert!(!body.message.is_empty() && !body.next_step.is_empty(), "{args:?}: {body:?}");
+        assert!(pages.join(format!("{code}.md")).exists(), "{code} has no page");
+        let people = text(&onemec(args).stderr);
+        assert!(people.contains(&format!("onemec: {code}: ")) && people.contains("\n    -> "), "{people}");
+    }
+}
+
+#[test]
+fn an_authority_issues_nothing_for_another_domain() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let topology = concat!(env!("CARGO_MANIFEST_DIR"), "/../../cluster-configs/local-3.toml");
+    assert!(onemec(&["ca", "init", dir, "--domain", "other.example"]).status.success());
+    for args in [
+        &["ca", "issue", dir, "--topology", topology, "--name", "edge1"][..],
+        &["ca", "client", dir, "--domain", "other", "--id", "Cmeter"],
+        &["ca", "init", dir, "--domain", "local.onemec"],
+    ] {
+        let body = error(args);
+        assert!(body.message.contains("authority of other.example"), "{args:?}: {body:?}");
+    }
+    let left: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().all(|n| n.to_string_lossy().starts_with("ca.")), "{left:?}");
+    assert!(onemec(&["ca", "client", dir, "--domain", "other.example", "--id", "Cmeter"]).status.success());
+    assert!(onemec(&["ca", "init", dir, "--domain", "other.example"]).status.success(), "giving it twice does no harm");
+    // A name that is too long for the certificate is compared as far as it goes.
+    let long = format!("{}.example", "a".repeat(60));
+    let dir = folder.path().join("long");
+    let dir = dir.to_str().unwrap();
+    for _ in 0..2 {
+        assert!(onemec(&["ca", "init", dir, "--domain", &long]).status.success());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,11 @@ use rcgen::{
 use super::identity::is_domain;
 use super::{Identity, PkiError};
 
+/// An authority's common name begins with this; its domain follows.
+const NAME: &str = "onemec CA of ";
+/// X.520: a common name has so many characters at most.
+const NAME_CHARS_MAX: usize = 64;
+
 /// From when to when a certificate is valid, in seconds since 1970, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
@@ -84,7 +89,7 @@ impl CaAuthority {
             return Err(PkiError::Make(format!("{domain:?} is not a domain")));
         }
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(make)?;
-        let mut params = params(&format!("onemec CA of {domain}"), validity);
+        let mut params = params(&format!("{NAME}{domain}"), validity);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate_pem = params.self_signed(&key).map_err(make)?.pem();
@@ -101,6 +106,29 @@ impl CaAuthority {
             key_pem: key_pem.to_owned(),
             issuer,
         })
+    }
+
+    /// Whether its certificate was made for its domain, by the name in it. One that was not made here says nothing of it.
+    ///
+    /// # Errors
+    /// If it was made for another domain. Nothing that it issued for this one would be believed by the other's nodes.
+    pub fn check_domain(&self) -> Result<(), PkiError> {
+        let all = super::files::certificates(self.certificate_pem.as_bytes())?;
+        let names = all.iter().filter_map(|der| {
+            let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+            Some(certificate.subject().iter_common_name().next()?.as_str().ok()?.strip_prefix(NAME)?.to_owned())
+        });
+        // A long domain stands there cut off.
+        match names.into_iter().find(|name| !self.domain.starts_with(name.as_str()) || name.len() < self.named_bytes())
+        {
+            Some(found) => Err(PkiError::WrongDomain { found }),
+            None => Ok(()),
+        }
+    }
+
+    /// So much of the domain stands in the certificate's name.
+    fn named_bytes(&self) -> usize {
+        self.domain.len().min(NAME_CHARS_MAX - NAME.len())
     }
 
     /// Its domain.
@@ -183,8 +211,7 @@ impl CaAuthority {
 fn params(common_name: &str, validity: Validity) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    // X.520: a common name has 64 characters at most.
-    params.distinguished_name.push(DnType::CommonName, common_name.chars().take(64).collect::<String>());
+    params.distinguished_name.push(DnType::CommonName, common_name.chars().take(NAME_CHARS_MAX).collect::<String>());
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     // The year 9999 is the last that a certificate can express.
     let at = |s: u64| epoch + Duration::from_secs(s.min(253_402_300_799));

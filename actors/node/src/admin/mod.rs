@@ -4,6 +4,7 @@
 //! list out of several nodes' answers.
 
 pub mod client;
+mod extract;
 mod listen;
 pub mod merge;
 pub mod server;

@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
+use super::extract::{Asked, Named, NoQuery, Order};
 use super::types::{
     Ae, AePage, AuditPage, Candidates, CapabilityFile, Deaths, DeathsOrder, Directory, Drain, DrainOrder, ErrorBody,
     ForceOrder, Forced, HandoverPage, Health, LabelOrder, Measurements, MeasurementsTaken, MoveOrder, MoveResult,
@@ -22,6 +23,9 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 pub const PAGE_MAX: usize = 10_000;
 /// Page length when none is asked for.
 const PAGE: usize = 1000;
+/// Candidates when no number is asked for, and at most.
+const CANDIDATES: usize = 3;
+const CANDIDATES_MAX: usize = 100;
 
 /// An answer that is no success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,61 +108,126 @@ pub trait AdminBackend: Send + Sync + 'static {
     fn metrics(&self) -> impl Future<Output = String> + Send;
 }
 
+/// `GET /admin/v1/aes?home=&after=&limit=`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Page {
+#[serde(deny_unknown_fields, default)]
+struct AesQuery {
     home: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
+}
+
+/// `?after=&limit=` of numbered lists.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PageQuery {
+    after: u64,
+    limit: Option<usize>,
+}
+
+/// `?n=` of candidates.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CandidatesQuery {
     n: Option<usize>,
 }
 
-impl Page {
-    fn limit(&self) -> usize {
-        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
-    }
-    fn after_number(&self) -> Answer<u64> {
-        self.after.as_deref().map_or(Ok(0), str::parse).map_err(|_| {
-            AdminError::new(400, "admin-bad-query", "`after` is no number", "give the `next` of the page before")
-        })
-    }
+/// Length of a page, when so much is asked for.
+fn page(asked: Option<usize>) -> usize {
+    asked.unwrap_or(PAGE).clamp(1, PAGE_MAX)
 }
+
+type Backend<B> = State<Arc<B>>;
 
 /// The routes.
 pub fn router<B: AdminBackend>(backend: Arc<B>) -> Router {
     Router::new()
         .route("/admin/v1/health", get(health::<B>))
-        .route("/admin/v1/status", get(async |State(b): State<Arc<B>>| reply(b.status().await)))
-        .route("/admin/v1/directory", get(async |State(b): State<Arc<B>>| reply(b.directory().await)))
-        .route("/admin/v1/aes", get(aes::<B>))
-        .route("/admin/v1/aes/{ae}", get(async |State(b): State<Arc<B>>, Path(ae): Path<String>| reply(b.ae(ae).await)))
-        .route("/admin/v1/aes/{ae}/candidates", get(candidates::<B>))
-        .route("/admin/v1/moves", post(order_move::<B>))
+        .route("/admin/v1/status", get(async |State(b): Backend<B>, _: NoQuery| reply(b.status().await)))
+        .route("/admin/v1/directory", get(async |State(b): Backend<B>, _: NoQuery| reply(b.directory().await)))
+        .route(
+            "/admin/v1/aes",
+            get(async |State(b): Backend<B>, Asked(q): Asked<AesQuery>| {
+                reply(b.aes(q.home, q.after, page(q.limit)).await)
+            }),
+        )
+        .route(
+            "/admin/v1/aes/{ae}",
+            get(async |State(b): Backend<B>, Named(ae): Named<String>, _: NoQuery| reply(b.ae(ae).await)),
+        )
+        .route(
+            "/admin/v1/aes/{ae}/candidates",
+            get(async |State(b): Backend<B>, Named(ae): Named<String>, Asked(q): Asked<CandidatesQuery>| {
+                reply(b.candidates(ae, q.n.unwrap_or(CANDIDATES).clamp(1, CANDIDATES_MAX)).await)
+            }),
+        )
+        .route(
+            "/admin/v1/aes/{ae}/label",
+            post(async |State(b): Backend<B>, Named(ae): Named<String>, Order(o): Order<LabelOrder>| {
+                reply(b.label(ae, o).await)
+            }),
+        )
+        .route(
+            "/admin/v1/moves",
+            post(async |State(b): Backend<B>, Order(o): Order<MoveOrder>| reply(b.order_move(o).await)),
+        )
         .route(
             "/admin/v1/moves/{id}",
-            get(async |State(b): State<Arc<B>>, Path(id): Path<u64>| reply(b.move_result(id).await)),
+            get(async |State(b): Backend<B>, Named(id): Named<u64>, _: NoQuery| reply(b.move_result(id).await)),
         )
-        .route("/admin/v1/handovers", get(handovers::<B>))
-        .route("/admin/v1/drains", post(drain::<B>))
+        .route(
+            "/admin/v1/handovers",
+            get(async |State(b): Backend<B>, Asked(q): Asked<PageQuery>| {
+                reply(b.handovers(q.after, page(q.limit)).await)
+            }),
+        )
+        .route(
+            "/admin/v1/drains",
+            post(async |State(b): Backend<B>, Order(o): Order<DrainOrder>| reply(b.drain(o).await)),
+        )
         .route(
             "/admin/v1/drains/{id}",
-            get(async |State(b): State<Arc<B>>, Path(id): Path<u64>| reply(b.drain_progress(id).await)),
+            get(async |State(b): Backend<B>, Named(id): Named<u64>, _: NoQuery| reply(b.drain_progress(id).await)),
         )
-        .route("/admin/v1/undrain", post(undrain::<B>))
-        .route("/admin/v1/aes/{ae}/label", post(label::<B>))
-        .route("/admin/v1/measurements", post(measure::<B>))
+        .route(
+            "/admin/v1/undrain",
+            post(async |State(b): Backend<B>, Order(o): Order<DrainOrder>| reply(b.undrain(o).await)),
+        )
+        .route(
+            "/admin/v1/measurements",
+            post(async |State(b): Backend<B>, Order(o): Order<Measurements>| reply(b.measure(o).await)),
+        )
         .route(
             "/admin/v1/voters",
-            get(async |State(b): State<Arc<B>>| reply(b.voters().await)).post(change_voters::<B>),
+            get(async |State(b): Backend<B>, _: NoQuery| reply(b.voters().await))
+                .post(async |State(b): Backend<B>, Order(o): Order<VoterOrder>| reply(b.change_voters(o).await)),
         )
-        .route("/admin/v1/nodes/remove", post(remove_node::<B>))
-        .route("/admin/v1/groups/{group}/force", post(force::<B>))
-        .route("/admin/v1/deaths", post(confirm_deaths::<B>))
-        .route("/admin/v1/audit", get(audit::<B>))
-        .route("/admin/v1/capabilities", get(async |State(b): State<Arc<B>>| reply(b.capabilities().await)))
+        .route(
+            "/admin/v1/nodes/remove",
+            post(async |State(b): Backend<B>, Order(o): Order<NodeOrder>| reply(b.remove_node(o).await)),
+        )
+        .route(
+            "/admin/v1/groups/{group}/force",
+            post(async |State(b): Backend<B>, Named(group): Named<String>, Order(o): Order<ForceOrder>| {
+                reply(b.force(group, o).await)
+            }),
+        )
+        .route(
+            "/admin/v1/deaths",
+            post(async |State(b): Backend<B>, Order(o): Order<DeathsOrder>| reply(b.confirm_deaths(o).await)),
+        )
+        .route(
+            "/admin/v1/audit",
+            get(async |State(b): Backend<B>, Asked(q): Asked<PageQuery>| reply(b.audit(q.after, page(q.limit)).await)),
+        )
+        .route("/admin/v1/capabilities", get(async |State(b): Backend<B>, _: NoQuery| reply(b.capabilities().await)))
         .route("/metrics", get(metrics::<B>))
         .fallback(async || {
             AdminError::new(404, "admin-no-such-path", "no such path", "docs/operations.md lists the admin API")
+        })
+        .method_not_allowed_fallback(async || {
+            let cure = "the header Allow names those that it has; docs/operations.md lists the admin API";
+            AdminError::new(405, "admin-bad-method", "this path has no such method", cure)
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(backend)
@@ -184,129 +253,10 @@ fn reply<T: Serialize>(answer: Answer<T>) -> Response {
     }
 }
 
-fn body<T>(json: Result<Json<T>, JsonRejection>) -> Answer<T> {
-    json.map(|Json(b)| b).map_err(|e| {
-        AdminError::new(e.status().as_u16(), "admin-bad-body", e.body_text(), "docs/operations.md shows the JSON")
-    })
-}
-
 async fn health<B: AdminBackend>(State(b): State<Arc<B>>) -> Response {
     let health = b.health();
     let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health)).into_response()
-}
-
-async fn aes<B: AdminBackend>(State(b): State<Arc<B>>, Query(p): Query<Page>) -> Response {
-    let limit = p.limit();
-    reply(b.aes(p.home, p.after, limit).await)
-}
-
-async fn candidates<B: AdminBackend>(
-    State(b): State<Arc<B>>,
-    Path(ae): Path<String>,
-    Query(p): Query<Page>,
-) -> Response {
-    reply(b.candidates(ae, p.n.unwrap_or(3).clamp(1, 100)).await)
-}
-
-async fn order_move<B: AdminBackend>(
-    State(b): State<Arc<B>>,
-    order: Result<Json<MoveOrder>, JsonRejection>,
-) -> Response {
-    match body(order) {
-        Ok(order) => reply(b.order_move(order).await),
-        Err(e) => e.into_response(),
-    }
-}
-
-async fn drain<B: AdminBackend>(State(b): State<Arc<B>>, order: Result<Json<DrainOrder>, JsonRejection>) -> Response {
-    match body(order) {
-        Ok(order) => reply(b.drain(order).await),
-        Err(e) => e.into_response(),
-    }
-}
-
-async fn undrain<B: AdminBackend>(State(b): State<Arc<B>>, order: Result<Json<DrainOrder>, JsonRejection>) -> Response {
-    match body(order) {
-        Ok(order) => reply(b.undrain(order).await),
-        Err(e) => e.into_response(),
-    }
-}
-
-async fn label<B: AdminBackend>(
-    State(b): State<Arc<B>>,
-    Path(ae): Path<String>,
-    order: Result<Json<LabelOrder>, JsonRejection>,
-) -> Response {
-    match body(order) {
-        Ok(order) => reply(b.label(ae, order).await),
-        Err(e) => e.into_response(),
-    }
-}
-
-async fn measure<B: AdminBackend>(
-    State(b): State<Arc<B>>,
-    measurements: Result<Json<Measurements>, JsonRejection>,
-) -> Response {
-    match body(measurements) {
-        Ok(measurements) => reply(b.measure(measurements).await),
-        Err(e) => e.into_response(),
-    }
-}
-
-async fn handovers<B: AdminBackend>(State(b): State<Arc<B>>, Query(p): Query<Page>) -> Response {
-    match p.after_number() {
-        Ok(after) => reply(b.handovers(after, p.limit()).await),
-        Err(e) => e.into_response(),
-    }
-}
-
-async fn audit<B: AdminBackend>(State(b): State<Arc<B>>, Query(p): Query<Page>) -> Response {
-    match p.after_number() {
-        Ok(after) => reply(b.audit(after, p.limit()).await),
-        Err(e) => e.into_response(),
-    }
-}
-
-async fn change_voters<B: AdminBackend>(
-    State(b): State<Arc<B>>,
-    order: Result<Json<VoterOrder>, JsonRejection>,
-) -> Response {
-    match body(order) {
-        Ok(order) => reply(b.change_voters(order).await),
-        Err(e) => e.into_response(),
-    }
-}
-
-async fn remove_node<B: AdminBackend>(
-    State(b): State<Arc<B>>,
-    order: Result<Json<NodeOrder>, JsonRejection>,
-) -> Response {
-    match body(order) {
-        Ok(order) => reply(b.remove_node(order).await),
-        Err(e) => e.into_response(),
-    }
-}
-
-async fn force<B: AdminBackend>(
-    State(b): State<Arc<B>>,
-    Path(group): Path<String>,
-    order: Result<Json<ForceOrder>, JsonRejection>,
-) -> Response {
-    match body(order) {
-        Ok(order) => reply(b.force(group, order).await),
-        Err(e) => e.into_response(),
-    }
-}
-
-async fn confirm_deaths<B: AdminBackend>(
-    State(b): State<Arc<B>>,
-    order: Result<Json<DeathsOrder>, JsonRejection>,
-) -> Response {
-    match body(order) {
-        Ok(order) => reply(b.confirm_deaths(order).await),
-        Err(e) => e.into_response(),
-    }
 }
 
 async fn metrics<B: AdminBackend>(State(b): State<Arc<B>>) -> Response {

@@ -1,6 +1,6 @@
 //! JSON of the admin API. Nodes appear by name, groups and contexts as `generation.index.ordinal`
 //! in hexadecimal, times as milliseconds since
-//! 1970 unless the name says otherwise. Readers ignore fields that they do not know.
+//! 1970 unless the name says otherwise. Readers of answers ignore fields that they do not know; an order with one is refused.
 
 pub use onemec_core::buffer::BufferFill;
 pub use onemec_mobility::strategy::MoveReason;
@@ -227,6 +227,7 @@ pub struct Ae {
 
 /// `POST /admin/v1/moves`: answered with a [`MoveResult`] once it has ended (or 504 after `deadline_ms`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MoveOrder {
     /// AE-ID or name; its whole group moves.
     pub ae: String,
@@ -373,6 +374,7 @@ pub struct Excluded {
 
 /// `POST /admin/v1/drains`: answered at once with a [`Drain`]. `POST /admin/v1/undrain`: the node takes devices again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DrainOrder {
     /// The node to empty.
     pub node: String,
@@ -383,8 +385,10 @@ pub struct DrainOrder {
 
 /// `POST /admin/v1/aes/{ae}/label`: where the data of an AE may be (row G15). It need not be registered yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LabelOrder {
-    /// As in the topology's residency rules; `None`: the rules hold again.
+    /// As in the topology's residency rules; `null`: the rules hold again. It cannot be left out.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub label: Option<String>,
 }
 

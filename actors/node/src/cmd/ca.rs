@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use onemec_onem2m::id::EntityId;
+use onemec_runtime::pki::{CaAuthority, PkiError};
 
 use super::{CommandError, Context, Done};
 use crate::member::ca;
@@ -15,7 +16,10 @@ fn failed(e: impl std::fmt::Display) -> CommandError {
 pub(super) fn init(context: &Context, dir: &Path, domain: &str) -> Done {
     let (pem, key) = (dir.join("ca.pem"), dir.join("ca.key"));
     let there = pem.exists();
-    ca::authority(dir, domain).map_err(failed)?;
+    let authority = ca::authority(dir, domain).map_err(failed)?;
+    if there {
+        checked(&authority, dir)?;
+    }
     let text = if there {
         format!("the authority of {domain} is in {} already; nothing was changed", dir.display())
     } else {
@@ -30,13 +34,27 @@ pub(super) fn init(context: &Context, dir: &Path, domain: &str) -> Done {
 }
 
 /// The authority in a folder; none is made here.
-fn existing(dir: &Path, domain: &str) -> Result<onemec_runtime::pki::CaAuthority, CommandError> {
+fn existing(dir: &Path, domain: &str) -> Result<CaAuthority, CommandError> {
     if !dir.join("ca.key").exists() {
         let dir = dir.display();
         let fix = format!("make one: onemec ca init {dir} --domain {domain}");
         return Err(failed(format!("{dir} holds no authority\n    -> {fix}")));
     }
-    ca::authority(dir, domain).map_err(failed)
+    let authority = ca::authority(dir, domain).map_err(failed)?;
+    checked(&authority, dir)?;
+    Ok(authority)
+}
+
+/// What an authority of another domain issued would be believed by nobody.
+fn checked(authority: &CaAuthority, dir: &Path) -> Result<(), CommandError> {
+    authority.check_domain().map_err(|e| match e {
+        PkiError::WrongDomain { found } => {
+            let (dir, domain) = (dir.display(), authority.domain());
+            let fix = format!("nothing was issued: use the authority of {domain}, or correct the domain");
+            failed(format!("{dir} holds the authority of {found}, not of {domain}\n    -> {fix}"))
+        }
+        e => failed(e),
+    })
 }
 
 pub(super) fn client(context: &Context, dir: &Path, domain: &str, id: &str, out: Option<PathBuf>) -> Done {

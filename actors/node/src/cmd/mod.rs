@@ -5,6 +5,7 @@ mod cluster;
 mod config;
 mod daytwo;
 mod device;
+mod failure;
 mod up;
 
 use std::process::ExitCode;

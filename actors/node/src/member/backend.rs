@@ -339,8 +339,14 @@ impl AdminBackend for Backend {
 
     async fn label(&self, ae: String, order: LabelOrder) -> Answer<LabelOrder> {
         let live = self.live()?;
-        if let Some(Err(e)) = order.label.as_deref().map(Residency::parse) {
-            return Err(AdminError::new(400, "admin-bad-body", e.to_string(), "docs/operations.md shows the JSON"));
+        if let Some(text) = &order.label {
+            let label = Residency::parse(text).map_err(|e| {
+                AdminError::new(400, "admin-bad-body", e.to_string(), "docs/operations.md shows the JSON")
+            })?;
+            // A name that is mistyped would leave the data without a place.
+            for host in label.hosts() {
+                self.node_named(host)?;
+            }
         }
         // The AE-ID of a registered AE; otherwise what it will be.
         let ae = views::find_ae(&live, &ae).map_or(ae, |found| found.ae_id);

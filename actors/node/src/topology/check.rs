@@ -161,8 +161,14 @@ impl Checker<'_> {
         }
         for rule in &t.residency {
             let line = self.lines.section("residency", "label");
-            if let Err(e) = Residency::parse(&rule.label) {
-                self.at(line, e.to_string(), "write for example \"region:berlin;trust:operator\"");
+            match Residency::parse(&rule.label) {
+                Err(e) => self.at(line, e.to_string(), "write for example \"region:berlin;trust:operator\""),
+                Ok(label) => {
+                    if let Some(host) = label.hosts().find(|host| t.node(host).is_none()) {
+                        let what = format!("residency label names `{host}`, which is no node of this file");
+                        self.at(line, what, format!("its nodes are: {}", t.names()));
+                    }
+                }
             }
             if rule.aes.is_empty() || rule.aes.len() > 64 || rule.aes.matches('*').count() > 4 {
                 let fix = "write an AE-ID, or one with up to four `*`";
@@ -460,6 +466,11 @@ mod tests {
                 "# --- the cloud node",
                 "[[residency]]\naes = \"*\"\nlabel = \"planet:earth\"\n# --- the cloud node",
                 "residency label",
+            ),
+            (
+                "# --- the cloud node",
+                "[[residency]]\naes = \"*\"\nlabel = \"hosts:edge1,edge9\"\n# --- the cloud node",
+                "names `edge9`",
             ),
             ("http_listen = \"127.0.0.1:8082\"", "http_listen = \"0.0.0.0:8082\"", "cannot be told"),
             ("unmodified = \"second-address\"", "unmodified = \"dns\"", "needs a server"),
