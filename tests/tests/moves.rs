@@ -40,6 +40,14 @@ async fn row_h02_operator_move_keeps_everything() {
     let now = reader.expect(200, &Ask::retrieve(&container)).await;
     assert_eq!(now["m2m:cnt"]["ri"], data["m2m:cnt"]["ri"]);
     assert_eq!(now["m2m:cnt"]["cni"], written.events.len());
+    // The list is true wherever it is asked for: the node that serves the AE is asked.
+    let instances = u64::try_from(written.events.len()).unwrap();
+    for node in cluster.names() {
+        let aes = cluster.admin(&node).aes(None).await.unwrap();
+        let [ae] = &aes[..] else { panic!("one AE: {aes:?}") };
+        assert_eq!(ae.instances, Some(instances), "at {node}: {ae:?}");
+        assert!(ae.committed.is_some_and(|n| n > instances) && ae.bytes.is_some_and(|n| n > instances), "{ae:?}");
+    }
     let written = [written];
     let verdict = history::verify(&cluster, &written).await;
     history::report("h02", &written, &verdict);

@@ -186,6 +186,23 @@ async fn a_move_is_one_trace_over_all_nodes_that_took_part() {
         assert!(root || ids.contains(span.parent.as_str()), "its parent is in the trace: {span:?}");
         assert!(span.ended >= span.began && span.began > 0, "{span:?}");
     }
+    // Each end tells each of its steps once. What the target has told of the next move came after all that it tells of this.
+    let next = until("the next move", async || {
+        cluster.replicated("cloud", "Cmeter").await;
+        cluster.move_to("cloud", "Cmeter", from).await;
+        let all = cluster.admin(to).handovers().await.ok()?;
+        all.into_iter().rev().find(|h| h.outcome == "done" && h.from == to && !h.trace_id.is_empty())
+    })
+    .await;
+    until("the spans of the next move", async || {
+        let of_next = |s: &Span| s.trace == next.trace_id && s.node == to && s.name == "settle";
+        spans(&collector).iter().any(of_next).then_some(())
+    })
+    .await;
+    for (node, name) in wanted {
+        let same = |s: &Span| s.trace == *trace && s.node == node && s.name == name;
+        assert_eq!(spans(&collector).into_iter().filter(same).count(), 1, "{name} at {node}");
+    }
     let written = writer.finish().await;
     written.assert_all_acknowledged();
     history::verify(&cluster, &[written]).await;

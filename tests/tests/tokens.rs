@@ -5,8 +5,10 @@
 
 use onemec_device::Answer;
 use onemec_device::extensions::Hints;
+use onemec_node::admin::types::MoveReason;
 use onemec_tests::Cluster;
 use onemec_tests::client::{Ask, assert_status, header, json_of, registration};
+use onemec_tests::wait::until;
 
 const AE: &str = "Cmeter";
 
@@ -103,6 +105,15 @@ async fn a_token_from_before_a_failover_or_an_operators_move_still_works() {
     let placed = cluster.placed("cloud", AE, "another leads", |p| p.epoch > before).await;
     let led = cluster.ae("cloud", "meter").await.primary;
     assert!(led != "edge1" && placed.epoch == before + 1);
+    // The takeover's gap begins before the news of the death (row H10).
+    let takeover = until("the takeover's record", async || {
+        let all = cluster.admin(&led).handovers().await.ok()?;
+        all.into_iter().find(|h| h.reason == MoveReason::Failover && h.aes == [AE])
+    })
+    .await;
+    assert!(takeover.freeze_us > 0, "the detection is a part of the gap: {takeover:?}");
+    assert_eq!(takeover.interruption_us, takeover.freeze_us + takeover.activate_us);
+
     let to = if led == "edge2" { "cloud" } else { "edge2" };
     assert_status(&come(&cluster, to, &second).await, 201, "the device comes back with the token that it had");
     assert_eq!(cluster.ae("cloud", "meter").await.home, to);

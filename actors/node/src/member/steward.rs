@@ -148,7 +148,7 @@ fn notice(steward: &Steward, known: &mut Known, groups: &[GroupId]) {
                 steward.network.moved(*group);
                 // Only a failover leaves the end of the log open.
                 if p.primary == me && p.sealed.is_none() && p.epoch > epoch {
-                    // What nobody heard of for days was not waited for: it was silent since it came up again, or never.
+                    // Nothing is known of one that was never heard here.
                     let silent = runtime.silence_of(from.node).map_or(0, micros);
                     fallen.push((*group, p.contexts.clone(), from, silent));
                 }

@@ -46,7 +46,7 @@ impl Maker<'_> {
     }
 
     fn attachment(&mut self, placement: &Placement) -> Option<Attachment> {
-        let number = u64::from(self.byte() % 4);
+        let number = self.byte() % 4;
         placement.contexts.first().filter(|_| number < 3).map(|context| Attachment { context: *context, number })
     }
 
