@@ -293,3 +293,16 @@ pub(super) async fn confirm_deaths(backend: &Backend, live: &Live, order: &Death
     let names = |nodes: Vec<NodeId>| nodes.into_iter().map(|n| backend.name_of(n)).collect();
     Ok(Deaths { dead: names(dead), alive: names(alive) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_says_how_old_it_is() {
+        let copy = HeldCopy { seq: 120, epoch: 3, at_ms: Some(1_000) };
+        assert_eq!(copy.text(8_900), "its copy ends at place 120 of epoch 3, written 7 s ago");
+        let sealed = HeldCopy { at_ms: None, ..copy };
+        assert_eq!(sealed.text(8_900), "its copy ends at place 120 of epoch 3, in a checkpoint");
+    }
+}
