@@ -112,6 +112,8 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_millis(50);
+    /// The test has failed by then.
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     #[tokio::test]
     async fn a_head_that_drips_is_cut_and_silence_between_requests_is_not() {
@@ -135,7 +137,11 @@ mod tests {
             }
         };
         let reading = async { while heads.read_exact(&mut byte).await.is_ok() {} };
-        tokio::select! { () = reading => {}, () = dripping => panic!("the reader is gone") }
+        tokio::select! {
+            () = reading => {}
+            () = dripping => panic!("the reader is gone"),
+            () = tokio::time::sleep(PATIENCE) => panic!("it drips on and on"),
+        }
         drop(heads);
         let mut said = Vec::new();
         client.read_to_end(&mut said).await.unwrap();
@@ -146,6 +152,7 @@ mod tests {
     async fn a_connection_that_never_says_anything_is_cut() {
         let (_client, server) = tokio::io::duplex(64);
         let mut heads = Heads::new(server, Instant::now() + LIMIT, LIMIT, Turns::default());
-        assert_eq!(heads.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let ended = tokio::time::timeout(PATIENCE, async { heads.read(&mut [0; 8]).await }).await;
+        assert_eq!(ended.expect("it is still open").unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }
