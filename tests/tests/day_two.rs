@@ -255,6 +255,14 @@ async fn mass_death_is_confirmed_by_an_operator() {
         dead.push(name);
     }
     cluster.placed("cloud", "Cmeter", "it is repaired", |p| p.in_sync.len() == 3 && p.primary.is_some()).await;
+    // So is every other group, the CSEBases' of the dead included: the voter that dies next must not be the only one who has
+    // it, or a node that returns waits for that voter.
+    until("every group has two living members", async || {
+        let living = |p: &onemec_node::admin::types::Placement| p.in_sync.iter().filter(|n| !dead.contains(n)).count();
+        let groups = cluster.directory("cloud").await?.groups;
+        groups.iter().all(|p| p.primary.is_some() && living(p) >= 2).then_some(())
+    })
+    .await;
     let voter = "edge1";
     cluster.kill(voter);
     until("an alarm", async || {
