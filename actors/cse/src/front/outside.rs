@@ -23,7 +23,9 @@ impl Cse {
 
     /// Tells the directory which node (device) an AE belongs to.
     pub(crate) async fn set_bundle(&self, context: ContextId, node_link: Option<&str>) -> Result<(), CallError> {
-        self.inner.contexts.set_bundle(context, node_link.map(super::register::bundle_of)).await
+        let home = self.home_identity(context).await;
+        let bundle = node_link.map(|nl| super::register::bundle_of(nl, &home));
+        self.inner.contexts.set_bundle(context, bundle).await
     }
 
     /// The CSE where a context is at home; this one if that is not known.

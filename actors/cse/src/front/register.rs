@@ -1,9 +1,12 @@
 //! Registration of AEs (TS-0001 10.2.2.2, TS-0004 7.4.5.2.1; rows G01, G05, S04): exactly one registrar (I5), since the
 //! names are claimed in the directory before there is any data.
 
+use std::borrow::Cow;
+
 use onemec_core::context::{CallOptions, ContextKind, CreateError, Key, NewContext, Place};
+use onemec_onem2m::address::{Address, Scope};
 use onemec_onem2m::id::EntityId;
-use onemec_onem2m::{AttrId, Attributes, Refusal, Request, Rsc, Value};
+use onemec_onem2m::{AttrId, Attributes, CseIdentity, Refusal, Request, Rsc, Value};
 
 use super::exec::{Done, Trouble};
 use super::hooks::AttachError;
@@ -129,7 +132,7 @@ impl Inner {
             keys.push(unique.clone());
         }
         // AEs of one node (device) move together (row G13).
-        let bundle = attributes.get(AttrId::NL).and_then(Value::as_str).map(bundle_of);
+        let bundle = attributes.get(AttrId::NL).and_then(Value::as_str).map(|nl| bundle_of(nl, &self.me));
         let new = NewContext { kind: ContextKind::AE, keys, bundle, first, pinned: false };
         match self.contexts.create(new.clone(), call.clone()).await {
             // A C-stem is unique only at its registrar: elsewhere another AE may have it. Then it is not found by the
@@ -324,14 +327,46 @@ impl Inner {
     }
 }
 
-/// The bundle of the AEs of a node (device).
-pub(crate) fn bundle_of(node_link: &str) -> String {
-    format!("nl:{node_link}")
+/// The bundle of the AEs of a node (device) by their `nodeLink`, which is relative to the CSE `at` where it says no other
+/// (TS-0001 7.2). All spellings of an unstructured address are one bundle; of a structured one those that differ in more
+/// than domain, CSE and the CSEBase's name here are not compared.
+pub(crate) fn bundle_of(node_link: &str, at: &CseIdentity) -> String {
+    let Ok(address) = Address::parse(node_link) else { return format!("nl:{}/{node_link}", at.cse_id) };
+    let host = match address.scope {
+        Scope::Cse => Cow::Borrowed(&*at.cse_id),
+        Scope::Absolute { sp_id, cse_id } if sp_id != &*at.sp_id => Cow::Owned(format!("//{sp_id}{cse_id}")),
+        Scope::Sp { cse_id } | Scope::Absolute { cse_id, .. } => Cow::Borrowed(cse_id),
+    };
+    match address.segments.split_first() {
+        // Ours are unique in the cluster, whichever CSE they are asked of.
+        Some((id, [])) if !host.starts_with("//") && crate::rid::parse(id).is_some() => format!("nl:{id}"),
+        Some((base, rest)) if host == *at.cse_id && *base == &*at.base_name => {
+            format!("nl:{host}/{}", std::iter::once(&"-").chain(rest).copied().collect::<Vec<_>>().join("/"))
+        }
+        _ => format!("nl:{host}/{}", address.segments.join("/")),
+    }
 }
 
 fn stem_in(id: &str) -> Option<&str> {
     match EntityId::parse(id)? {
         EntityId::AeC { stem, .. } | EntityId::AeS { stem } => Some(stem),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_node_are_one_bundle_and_different_nodes_are_not() {
+        let of = |csi: &str| CseIdentity { base_name: "base".into(), cse_id: csi.into(), sp_id: "local.onemec".into() };
+        let (edge1, edge2) = (of("/edge1"), of("/edge2"));
+        let same = |links: &[&str]| links.iter().all(|l| bundle_of(l, &edge1) == bundle_of(links[0], &edge1));
+        assert!(same(&["1-8-1-o", "/edge2/1-8-1-o", "//local.onemec/cloud/1-8-1-o"]));
+        assert!(same(&["base/nod", "-/nod", "/edge1/-/nod", "//local.onemec/edge1/base/nod"]));
+        assert_ne!(bundle_of("base/nod", &edge1), bundle_of("base/nod", &edge2));
+        assert_ne!(bundle_of("1-8-1-o", &edge1), bundle_of("//other.example/edge1/1-8-1-o", &edge1));
+        assert_ne!(bundle_of("no address", &edge1), bundle_of("no address", &edge2));
     }
 }
