@@ -87,11 +87,23 @@ pub enum HostError {
     #[error("lease: {0}")]
     Lease(#[from] crate::lease::LeaseStartError),
     /// The cluster did not take it up.
-    #[error("not up: {0}\n    -> are most of the voters running, and do their addresses fit the topology?")]
+    #[error("not up: {0}\n    -> {hint}", hint = hint(.0))]
     NotUp(#[from] NodeUpError),
     /// Another part.
     #[error("{0}")]
     Other(String),
+}
+
+/// What to look at.
+fn hint(e: &NodeUpError) -> &'static str {
+    match e {
+        NodeUpError::Refused(_) => {
+            "a node that was removed comes back under a new id; a clock that went back has to be set"
+        }
+        NodeUpError::Late(_) => {
+            "are most of the voters running, do their addresses fit the topology, and do they take this node's certificate?"
+        }
+    }
 }
 
 /// A running node.

@@ -95,6 +95,12 @@ async fn test() {
     let mut ready = Vec::new();
     cluster.wait_ready(|name| ready.push(name.to_owned())).await.unwrap();
     assert_eq!(ready, ["cloud", "edge1", "edge2"]);
+    // Nobody else may begin in this folder, or change what lies there.
+    let file = cluster.dir().join("topology.toml");
+    let before = std::fs::read(&file).unwrap();
+    let again = UpOptions { dir: cluster.dir().to_owned(), ..options("again").1 };
+    assert!(matches!(Cluster::start(topology(), again), Err(UpError::InUse { .. })));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
     let edge = cluster.admin("edge1").unwrap();
     assert_eq!(edge.health().await.unwrap().node, "edge1");
     cluster.kill("edge1").await.unwrap();

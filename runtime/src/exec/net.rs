@@ -95,7 +95,7 @@ impl GroupNet for Net {
         tokio::spawn(async move {
             match directory.propose_within(command, PROPOSE_MAX).await {
                 Ok(CommandOutcome::Refused(refusal)) => {
-                    tracing::info!(%group, "directory refused: {refusal}");
+                    tracing::debug!(%group, "directory refused: {refusal}");
                     if let Some(base) = base {
                         mail.send(GroupMsg::Refused(base));
                     }

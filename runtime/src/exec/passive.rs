@@ -184,7 +184,16 @@ impl Runtime {
         }
         match self.wake(group) {
             Ok(g) => g.mail.send(message),
-            Err(e) => tracing::error!(%group, "cannot start: {e}"),
+            Err(e) => self.cannot_start(group, &e),
+        }
+    }
+
+    pub(super) fn cannot_start(&self, group: GroupId, error: &str) {
+        // While the node stops, that is how it should be.
+        if self.inner.stopped.load(Ordering::Acquire) {
+            tracing::debug!(%group, "not started: {error}");
+        } else {
+            tracing::error!(%group, "cannot start: {error}");
         }
     }
 
@@ -241,7 +250,7 @@ impl Runtime {
         }
         match self.wake(group) {
             Ok(g) => g.tell_placement(placement, live),
-            Err(e) => tracing::error!(%group, "cannot start: {e}"),
+            Err(e) => self.cannot_start(group, &e),
         }
     }
 

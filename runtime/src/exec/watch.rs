@@ -115,7 +115,7 @@ impl Runtime {
         tokio::spawn(async move {
             if let Ok(Err(e)) = started.await {
                 // It never came to life: no supervision event tells of it.
-                tracing::error!(%group, "group actor did not start: {e}");
+                runtime.cannot_start(group, &e.to_string());
                 runtime.inner.ids.lock().remove(&id);
                 runtime.inner.groups.remove_if(&group, |_, entry| entry.is_run_by(id));
             }

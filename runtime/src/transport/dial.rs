@@ -25,6 +25,7 @@ impl Inner {
         let seed = self.shared.me.node.0.rotate_left(32) ^ peer.node.0 ^ self.shared.me.incarnation.0 ^ purpose as u64;
         let mut backoff = Backoff::new(ms(tuning.dial_backoff_min_ms), ms(tuning.dial_backoff_max_ms), seed);
         let mut up_since: Option<Instant> = None;
+        let mut refused = None;
         loop {
             let list = addresses.borrow_and_update().clone();
             changed.borrow_and_update();
@@ -48,11 +49,21 @@ impl Inner {
                 match timeout(tuning.handshake_timeout(), self.dial(&peer, purpose, address)).await {
                     Ok(Ok(greeted)) => {
                         self.attach(&peer, greeted);
+                        refused = None;
                         break;
                     }
                     Ok(Err(Failed::NotNeeded)) => break,
                     Ok(Err(failed)) => {
                         tracing::debug!(peer = %peer.node, %address, ?purpose, ?failed, "dial failed");
+                        // Said once, until it changes.
+                        let refusal = failed.refusal();
+                        if let Some(why) = refusal.as_ref().filter(|_| refusal != refused) {
+                            tracing::warn!(
+                                peer = %peer.node, %address,
+                                "refused: {why}; do both have certificates of one authority and domain, and one version?"
+                            );
+                        }
+                        refused = refusal.or(refused);
                         lasting |= failed.is_lasting();
                     }
                     Err(_) => tracing::debug!(peer = %peer.node, %address, ?purpose, "dial timed out"),

@@ -39,6 +39,16 @@ impl Failed {
     pub(super) fn is_lasting(&self) -> bool {
         matches!(self, Self::Here(c) | Self::Ended(DownReason::ClosedByPeer(c)) if c.is_lasting())
     }
+
+    /// What somebody has to mend, where it is not that the peer is away: certificates, domains, versions.
+    pub(super) fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Here(code) if code.is_lasting() => Some(DownReason::ClosedHere(*code).to_string()),
+            Self::Ended(reason @ DownReason::ClosedByPeer(code)) if code.is_lasting() => Some(reason.to_string()),
+            Self::Ended(reason @ DownReason::Transport(_)) => Some(reason.to_string()),
+            _ => None,
+        }
+    }
 }
 
 /// A connection after its handshake.

@@ -64,6 +64,7 @@ fn up(e: &UpError) -> ErrorBody {
     match e {
         UpError::System { .. } => said("cli-system", e, FILES),
         UpError::Ended { .. } => said("cli-node-ended", e, "all nodes were stopped; the log says why it ended"),
+        UpError::InUse { .. } => said("cli-folder-in-use", e, ""),
         UpError::NotReady { .. } => said("cli-not-ready", e, ""),
         UpError::NoSuchNode { .. } => said("no-such-node", e, "use one of these names"),
     }

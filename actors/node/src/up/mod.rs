@@ -47,6 +47,12 @@ pub enum UpError {
         #[source]
         source: std::io::Error,
     },
+    /// Another cluster runs in the run folder.
+    #[error("a cluster runs in {} already; nothing was changed\n    -> give another folder with --dir, or stop that cluster", dir.display())]
+    InUse {
+        /// The run folder.
+        dir: PathBuf,
+    },
     /// A node ended by itself.
     #[error("node `{name}` ended ({status}); the end of {}:\n{tail}", log.display())]
     Ended {
@@ -93,6 +99,9 @@ pub struct Cluster {
     file: PathBuf,
     options: UpOptions,
     children: BTreeMap<String, Child>,
+    /// Nobody else runs a cluster in this folder.
+    #[allow(dead_code, reason = "held for its lock")]
+    lock: File,
 }
 
 impl Cluster {
@@ -103,6 +112,12 @@ impl Cluster {
     /// If files cannot be written or the program cannot be started.
     pub fn start(topology: Topology, options: UpOptions) -> Result<Self, UpError> {
         std::fs::create_dir_all(&options.dir).map_err(system(format!("run folder {}", options.dir.display())))?;
+        // Before anything is written: the nodes of a cluster that runs here will be started again from these files.
+        let held = options.dir.join("up.lock");
+        let lock = File::options().create(true).append(true).open(&held).map_err(system(held.display().to_string()))?;
+        if lock.try_lock().is_err() {
+            return Err(UpError::InUse { dir: options.dir });
+        }
         let file = options.dir.join("topology.toml");
         let text = toml::to_string(&topology).map_err(|e| UpError::System {
             what: "topology cannot be written as TOML".into(),
@@ -111,7 +126,7 @@ impl Cluster {
         // It may hold bearer tokens.
         let written = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file);
         written.and_then(|mut f| f.write_all(text.as_bytes())).map_err(system(file.display().to_string()))?;
-        let mut cluster = Self { topology, file, options, children: BTreeMap::new() };
+        let mut cluster = Self { topology, file, options, children: BTreeMap::new(), lock };
         for name in cluster.names() {
             cluster.spawn(&name)?;
         }
