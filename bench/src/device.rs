@@ -80,6 +80,7 @@ impl Device {
             connector: Connector::default(),
             originator: ae_id.clone(),
             name,
+            node_link: None,
             container: CONTAINER.into(),
             cse_id: nodes.cse_id(home),
             bearer: None,

@@ -54,8 +54,7 @@ impl Ask {
     }
     /// CREATE of a contentInstance that holds reading `n`.
     pub fn reading(container: &str, n: u64) -> Self {
-        let con = json!({ "n": n }).to_string();
-        Self::create(container, 4, json!({"m2m:cin": {"cnf": "application/json:0", "con": con}}))
+        Self::create(container, 4, json!({"m2m:cin": {"cnf": "application/json:0", "con": reading_text(n)}}))
     }
     /// RETRIEVE.
     pub fn retrieve(path: impl Into<String>) -> Self {
@@ -186,6 +185,11 @@ pub fn assert_status(answer: &Answer, status: u16, what: &str) {
 /// A header's text.
 pub fn header(answer: &Answer, name: &str) -> Option<String> {
     answer.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned)
+}
+
+/// The content of reading `n`.
+pub fn reading_text(n: u64) -> String {
+    json!({ "n": n }).to_string()
 }
 
 /// The number of the reading in a contentInstance.

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use onemec_node::demo::checker::{Evidence, History, Verdict, check};
+use onemec_device::sink::digest;
+use onemec_node::demo::checker::{Evidence, History, ReadBack, Verdict, check};
 use serde_json::Value;
 
 use crate::client::{Ask, reading_of};
@@ -16,8 +17,12 @@ const PAGE: usize = 500;
 
 /// Numbers of the readings in a device's container, as `at` gives them, in the container's order (state tags).
 pub async fn read_back(cluster: &Cluster, at: &str, device: &Device) -> Vec<u64> {
+    readings(cluster, at, device).await.into_iter().map(|r| r.number).collect()
+}
+
+async fn readings(cluster: &Cluster, at: &str, device: &Device) -> Vec<ReadBack> {
     let mut client = cluster.client(at, &device.ae_id);
-    let mut all: Vec<(u64, u64)> = Vec::new();
+    let mut all: Vec<(u64, ReadBack)> = Vec::new();
     let mut offset = 1;
     loop {
         let path = format!("{}?rcn=8&ty=4&lim={PAGE}&ofst={offset}", device.container);
@@ -37,11 +42,11 @@ pub async fn read_back(cluster: &Cluster, at: &str, device: &Device) -> Vec<u64>
         offset += count;
     }
     // The state tag of an instance is its container's counter: the order of creation.
-    all.sort_unstable();
-    all.into_iter().map(|(_, number)| number).collect()
+    all.sort_by_key(|(tag, r)| (*tag, r.number));
+    all.into_iter().map(|(_, reading)| reading).collect()
 }
 
-fn instances(value: &Value, out: &mut Vec<(u64, u64)>) {
+fn instances(value: &Value, out: &mut Vec<(u64, ReadBack)>) {
     let Value::Object(map) = value else { return };
     for (key, value) in map {
         match (key.as_str(), value) {
@@ -52,9 +57,10 @@ fn instances(value: &Value, out: &mut Vec<(u64, u64)>) {
     }
 }
 
-fn tagged(instance: &Value) -> (u64, u64) {
+fn tagged(instance: &Value) -> (u64, ReadBack) {
     let number = reading_of(instance).unwrap_or_else(|| panic!("an instance that no writer wrote: {instance}"));
-    (instance["st"].as_u64().expect("an instance has a state tag"), number)
+    let digest = digest(instance["con"].as_str().unwrap_or_default());
+    (instance["st"].as_u64().expect("an instance has a state tag"), ReadBack { number, digest })
 }
 
 /// Checks a run on which every node runs again: nothing lost, doubled, out of order; one primary per epoch; one registrar.
@@ -65,7 +71,7 @@ pub async fn verify(cluster: &Cluster, written: &[Written]) -> Verdict {
     let in_cse = cluster.topology().in_cse().unwrap().name.clone();
     let mut evidence = Evidence { torn_lines_allowed: cluster.kills(), ..Evidence::default() };
     for one in written {
-        let read_back = read_back(cluster, &in_cse, &one.device).await;
+        let read_back = readings(cluster, &in_cse, &one.device).await;
         evidence.histories.push(History { device: one.device.name.clone(), events: one.events.clone(), read_back });
     }
     evidence.views.push(until("a view of the directory", async || cluster.directory(&in_cse).await).await);

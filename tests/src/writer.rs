@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use onemec_device::sink::digest;
 use onemec_device::{Endpoint, Event, MemorySink, Outcome, Sink as _};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::client::{Ask, Client};
+use crate::client::{Ask, Client, reading_text};
 use crate::cluster::Cluster;
 use crate::wait::until;
 
@@ -160,7 +161,8 @@ async fn run(
             at = (at + 1) % clients.len();
             tokio::time::sleep(PACE).await;
         };
-        sink.record(Event { number, request, invoked_us, ended_us: micros(origin), attempts, outcome, status });
+        let (digest, ended_us) = (digest(&reading_text(number)), micros(origin));
+        sink.record(Event { number, request, digest, invoked_us, ended_us, attempts, outcome, status });
         tokio::time::sleep(PACE).await;
     }
 }

@@ -16,7 +16,7 @@ use crate::options::DeviceOptions;
 use crate::points::Points;
 use crate::primitive::{self, Primitive, ty};
 use crate::retry::{Backoff, spread_ms};
-use crate::sink::{Event, Outcome};
+use crate::sink::{self, Event, Outcome};
 
 /// So many of the latest moves are kept.
 pub const MOVES_MAX: usize = 1024;
@@ -139,7 +139,7 @@ impl AeClient {
     /// Refused (also when somebody else has the name), or no answer in time.
     pub async fn register(&mut self) -> Result<String, DeviceError> {
         let what = "registration";
-        let body = primitive::ae(&self.options.name, &self.options.app_id, &[]);
+        let body = primitive::ae(&self.options.name, &self.options.app_id, self.options.node_link.as_deref());
         let request = self.primitive(what, Method::POST, primitive::CSE_BASE.into(), Some(ty::AE), body);
         let answer = self.exchange(&request).await?;
         let (id, new) = if answer.status.is_success() {
@@ -218,7 +218,16 @@ impl AeClient {
             Outcome::Unknown => self.meter.counters.unknown += 1,
         }
         let attempts = tried.attempts;
-        Event { number, request: request.request, invoked_us, ended_us, attempts, outcome, status }
+        Event {
+            number,
+            request: request.request,
+            digest: sink::digest(&primitive::content_text(content)),
+            invoked_us,
+            ended_us,
+            attempts,
+            outcome,
+            status,
+        }
     }
 
     /// Retrieves a resource.
@@ -430,7 +439,7 @@ impl AeClient {
     /// Starts a move of the device's own choice beside the traffic.
     pub(crate) fn begin_move(&mut self, target: Endpoint) -> Result<(), DeviceError> {
         let token = self.token.clone().ok_or(DeviceError::NotReady("the CSE gave no handover token yet"))?;
-        let body = primitive::ae(&self.options.name, &self.options.app_id, &[]);
+        let body = primitive::ae(&self.options.name, &self.options.app_id, self.options.node_link.as_deref());
         let mut request = self.primitive("handover", Method::POST, primitive::CSE_BASE.into(), Some(ty::AE), body);
         request.handover = Some(token);
         let ae_id = self.ae_id.clone().ok_or(DeviceError::NotReady("the AE is not registered"))?;

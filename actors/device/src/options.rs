@@ -17,6 +17,8 @@ pub struct DeviceOptions {
     pub originator: String,
     /// Name of the AE resource.
     pub name: String,
+    /// `nodeLink` (`nl`): the node that the AE runs on, with which its other AEs move; `None` (default): it moves alone.
+    pub node_link: Option<String>,
     /// App-ID (`api`): `R...` or `N...`.
     pub app_id: String,
     /// Sent as `Authorization: Bearer`.
@@ -54,6 +56,7 @@ impl DeviceOptions {
             more: Vec::new(),
             originator: originator.into(),
             name: name.into(),
+            node_link: None,
             app_id: "Nonemec.device".into(),
             bearer: None,
             tls: None,

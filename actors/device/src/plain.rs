@@ -20,7 +20,7 @@ use crate::error::DeviceError;
 use crate::http1::{Answer, Connection, Connector, Endpoint, HttpError};
 use crate::meter::Meter;
 use crate::primitive::{self, Primitive, ty};
-use crate::sink::{Event, Outcome, Sink};
+use crate::sink::{self, Event, Outcome, Sink};
 
 /// A pause that can be changed while the client runs.
 #[derive(Debug, Clone)]
@@ -54,6 +54,8 @@ pub struct PlainOptions {
     pub originator: String,
     /// Name of the AE resource.
     pub name: String,
+    /// `nodeLink` (`nl`): the node that the AE runs on, with which its other AEs move; `None`: it moves alone.
+    pub node_link: Option<String>,
     /// Name of its container.
     pub container: String,
     /// CSE-ID of the CSE where it registers, with its slash (`/edge1`): it addresses its container SP-relative.
@@ -111,7 +113,7 @@ impl PlainClient {
     /// # Errors
     /// Refused, or no answer.
     pub async fn register(&mut self) -> Result<String, DeviceError> {
-        let body = primitive::ae(&self.options.name, "Nonemec.plain", &[]);
+        let body = primitive::ae(&self.options.name, "Nonemec.plain", self.options.node_link.as_deref());
         let base = primitive::CSE_BASE.to_owned();
         let answer = self.ask("registration", base.clone(), ty::AE, body).await?;
         if answer.status.is_success() {
@@ -175,7 +177,16 @@ impl PlainClient {
             Outcome::Unknown => self.meter.counters.unknown += 1,
         }
         self.errors_seen += u64::from(outcome != Outcome::Acknowledged);
-        Event { number, request: request.request, invoked_us, ended_us, attempts, outcome, status }
+        Event {
+            number,
+            request: request.request,
+            digest: sink::digest(&primitive::content_text(content)),
+            invoked_us,
+            ended_us,
+            attempts,
+            outcome,
+            status,
+        }
     }
 
     async fn exchange(

@@ -1,5 +1,7 @@
 //! oneM2M request primitives as HTTP requests (TS-0009), as far as a device needs them.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::Full;
@@ -78,11 +80,11 @@ impl Primitive {
     }
 }
 
-/// Content of an AE registration.
-pub fn ae(name: &str, app_id: &str, points_of_access: &[String]) -> Bytes {
-    let mut ae = json!({"rn": name, "api": app_id, "rr": !points_of_access.is_empty(), "srv": ["3"]});
-    if let (false, Some(map)) = (points_of_access.is_empty(), ae.as_object_mut()) {
-        map.insert("poa".into(), json!(points_of_access));
+/// Content of an AE registration. `node_link` (`nl`) names the node that the AE runs on: AEs of one node move together.
+pub fn ae(name: &str, app_id: &str, node_link: Option<&str>) -> Bytes {
+    let mut ae = json!({"rn": name, "api": app_id, "rr": false, "srv": ["3"]});
+    if let (Some(node_link), Some(map)) = (node_link, ae.as_object_mut()) {
+        map.insert("nl".into(), json!(node_link));
     }
     encode(&json!({ "m2m:ae": ae }))
 }
@@ -99,11 +101,20 @@ pub fn container(name: &str, instances_max: Option<u64>) -> Bytes {
 /// Content of a contentInstance. A text goes as it is; anything else goes as the text of its JSON, with the media type in
 /// `cnf`: `con` of TS-0004 is a string for most readers.
 pub fn content_instance(content: &Value) -> Bytes {
+    let con = content_text(content);
     let cin = match content {
-        Value::String(text) => json!({ "con": text }),
-        other => json!({"cnf": "application/json:0", "con": other.to_string()}),
+        Value::String(_) => json!({ "con": con }),
+        _ => json!({"cnf": "application/json:0", "con": con}),
     };
     encode(&json!({ "m2m:cin": cin }))
+}
+
+/// The text that goes into `con`.
+pub fn content_text(content: &Value) -> Cow<'_, str> {
+    match content {
+        Value::String(text) => Cow::Borrowed(text),
+        other => Cow::Owned(other.to_string()),
+    }
 }
 
 fn encode(value: &Value) -> Bytes {

@@ -1,5 +1,7 @@
 //! Where the history of a device's writes goes: the history checker reads it.
 
+use std::hash::{DefaultHasher, Hasher as _};
+
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,8 @@ pub struct Event {
     pub number: u64,
     /// The request identifier (`X-M2M-RI`).
     pub request: String,
+    /// [`digest`] of the content that was written.
+    pub digest: u64,
     /// When it first went out, in microseconds since the run's origin.
     pub invoked_us: u64,
     /// When it ended.
@@ -32,6 +36,14 @@ pub struct Event {
     pub outcome: Outcome,
     /// HTTP status of the last answer, 0 without one.
     pub status: u16,
+}
+
+/// Tells one content (the text of `con`) from another, so that a history need not keep the text. Against accidents, not
+/// against forgery; the same within one build of the program only.
+pub fn digest(content: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(content.as_bytes());
+    hasher.finish()
 }
 
 /// Takes the events of one device in their order.

@@ -238,6 +238,7 @@ fn plain(first: &Mock, second: &Mock) -> PlainOptions {
         connector: Default::default(),
         originator: "Cdev".into(),
         name: "dev".into(),
+        node_link: None,
         container: "data".into(),
         cse_id: "/edge1".into(),
         bearer: None,

@@ -26,7 +26,10 @@ pub struct Cli {
 pub enum Command {
     /// Show the main job: a cluster on this machine, real devices that move, a killed host, and nothing lost
     #[command(
-        after_help = "Example:\n  onemec demo\n  onemec demo --headless --json --devices 50 --seconds 60 --seed 7"
+        after_help = "Exit code 1: an invariant was broken, something was not shown (a kind of move of which none \
+                      succeeded, a device that cannot be read back, no move of a group of several AEs), or more than \
+                      one in ten moves failed.\n\n\
+                      Example:\n  onemec demo\n  onemec demo --headless --json --devices 50 --seconds 60 --seed 7"
     )]
     Demo(DemoArgs),
     /// Start every node of a topology as a process of its own; Ctrl-C stops all
@@ -153,7 +156,8 @@ pub struct DemoArgs {
     /// No progress bars
     #[arg(long)]
     pub headless: bool,
-    /// Devices; every fourth is an unmodified client, the others use the library
+    /// Devices; every fourth is an unmodified client, the others use the library; of every eight four are two pairs, AEs
+    /// of one oneM2M node that move together
     #[arg(long, default_value_t = 56, value_parser = clap::value_parser!(u32).range(8..=2000))]
     pub devices: u32,
     /// About how long devices write: the planned moves share it; a kill and its recovery take what they take

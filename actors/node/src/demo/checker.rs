@@ -58,8 +58,17 @@ pub struct History {
     pub device: String,
     /// Its writes in the order in which it made them.
     pub events: Vec<Event>,
-    /// Numbers of its readings as they were read back, in the container's order.
-    pub read_back: Vec<u64>,
+    /// Its readings as they were read back, in the container's order.
+    pub read_back: Vec<ReadBack>,
+}
+
+/// One reading as it was read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadBack {
+    /// The number that its content says.
+    pub number: u64,
+    /// [`onemec_device::sink::digest`] of the whole content.
+    pub digest: u64,
 }
 
 /// Everything that is known about a run.
@@ -100,6 +109,12 @@ pub struct Verdict {
     pub out_of_order: u64,
     /// Read back, though refused or never written.
     pub phantom: u64,
+    /// Read back with another content than the device wrote under this number.
+    pub altered: u64,
+    /// Bundles that the directory must not split.
+    pub bundles: u64,
+    /// How often a group of several contexts changed its primary, and it was checked that all of them followed.
+    pub bundle_moves: u64,
     /// Audit lines that were checked.
     pub log_lines: u64,
     /// Broken invariants: how often, with examples.

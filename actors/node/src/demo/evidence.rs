@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
+use onemec_device::primitive::content_text;
+use onemec_device::sink::digest;
 use onemec_device::{Connection, Connector, Endpoint, HttpError};
 use serde_json::Value;
 
+use super::checker::ReadBack;
 use super::fleet::Stopped;
 use crate::admin::types::AuditLine;
 
@@ -22,11 +25,11 @@ const READ_MAX: Duration = Duration::from_secs(30);
 /// A longer audit line is damaged.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
-/// Reads the numbers of all readings of a device, in the container's order.
+/// Reads all readings of a device, in the container's order.
 ///
 /// # Errors
 /// What went wrong, in words, if it cannot be read in time.
-pub async fn read_back(in_cse: &Endpoint, device: &Stopped) -> Result<Vec<u64>, String> {
+pub async fn read_back(in_cse: &Endpoint, device: &Stopped) -> Result<Vec<ReadBack>, String> {
     let until = Instant::now() + READ_MAX;
     let mut reader = Reader { in_cse, connection: None, requests: 0 };
     let (mut instances, mut offset) = (Vec::new(), 1);
@@ -51,7 +54,7 @@ pub async fn read_back(in_cse: &Endpoint, device: &Stopped) -> Result<Vec<u64>, 
     if instances.iter().all(|i: &Instance| i.state_tag.is_some()) {
         instances.sort_by_key(|i| i.state_tag);
     }
-    Ok(instances.into_iter().map(|i| i.number).collect())
+    Ok(instances.into_iter().map(|i| i.reading).collect())
 }
 
 struct Reader<'a> {
@@ -61,7 +64,7 @@ struct Reader<'a> {
 }
 
 struct Instance {
-    number: u64,
+    reading: ReadBack,
     state_tag: Option<u64>,
 }
 
@@ -124,12 +127,13 @@ fn collect(value: &Value, out: &mut Vec<Instance>) -> Result<(), String> {
 
 fn instance_of(instance: &Value) -> Result<Instance, String> {
     let con = instance.get("con").ok_or("an instance without content")?;
-    let number = match con {
-        Value::String(text) => serde_json::from_str::<Value>(text).ok().as_ref().and_then(|v| v.get("n")?.as_u64()),
-        other => other.get("n").and_then(Value::as_u64),
-    };
+    let text = content_text(con);
+    let number = serde_json::from_str::<Value>(&text).ok().and_then(|v| v.get("n")?.as_u64());
     let number = number.ok_or_else(|| format!("an instance that no device wrote: {con}"))?;
-    Ok(Instance { number, state_tag: instance.get("st").and_then(Value::as_u64) })
+    Ok(Instance {
+        reading: ReadBack { number, digest: digest(&text) },
+        state_tag: instance.get("st").and_then(Value::as_u64),
+    })
 }
 
 /// Reads a node's audit log from its data folder. The lines, and how many were damaged.
@@ -168,7 +172,11 @@ mod tests {
         {
             let mut out = Vec::new();
             collect(&body, &mut out).unwrap();
-            assert_eq!(out.iter().map(|i| (i.number, i.state_tag)).collect::<Vec<_>>(), [(1, Some(1)), (2, Some(2))]);
+            assert_eq!(
+                out.iter().map(|i| (i.reading.number, i.state_tag)).collect::<Vec<_>>(),
+                [(1, Some(1)), (2, Some(2))]
+            );
+            assert_eq!(out[0].reading.digest, digest(r#"{"n":1}"#), "of the text as it was written");
         }
         assert!(collect(&json!({"m2m:cin": {"con": "rubbish"}}), &mut Vec::new()).is_err());
     }

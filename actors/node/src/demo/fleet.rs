@@ -20,6 +20,8 @@ use crate::topology::{Node, Topology};
 
 /// Every fourth device is an unmodified client.
 pub const UNMODIFIED_EVERY: usize = 4;
+/// Of so many devices four are pairs: an unmodified client with a device of the library, and two of the library.
+const PAIRS_EVERY: usize = 8;
 /// Name of each device's container.
 pub const CONTAINER: &str = "data";
 /// Events kept per device: many times what a run makes.
@@ -41,7 +43,9 @@ pub struct Member {
     pub pace: Pace,
     /// What became of its writes.
     pub sink: Arc<MemorySink>,
-    /// Held while it moves: a device moves once at a time.
+    /// Index of the other AE of its oneM2M node, with which it moves.
+    pub mate: Option<usize>,
+    /// Held while it moves: a device moves once at a time, and a pair is one device.
     pub moving: Arc<tokio::sync::Mutex<()>>,
     runner: Runner,
 }
@@ -95,7 +99,7 @@ impl Fleet {
     /// If one cannot register.
     pub async fn start(t: &Topology, homes: &[&Node], options: &FleetOptions) -> Result<Self, DemoError> {
         let all = sources::catalogue(Path::new("/"));
-        let mut members = Vec::new();
+        let mut members: Vec<Member> = Vec::new();
         for (i, home) in homes.iter().enumerate().take(options.devices) {
             let name = format!("device-{:03}", i + 1);
             let Some(mut source) = all.get(i % all.len().max(1)).cloned() else { break };
@@ -104,15 +108,33 @@ impl Fleet {
             }
             let fault = |source| DemoError::Device { device: name.clone(), source };
             let unmodified = i % UNMODIFIED_EVERY == UNMODIFIED_EVERY - 1;
-            let member = if unmodified {
-                plain(t, home, &name, source, options).await.map_err(fault)?
+            let link = node_link(i);
+            let link = link.as_deref();
+            let mut member = if unmodified {
+                plain(t, home, &name, link, source, options).await.map_err(fault)?
             } else {
-                library(home, &name, source, options, i).await.map_err(fault)?
+                library(home, &name, link, source, options, i).await.map_err(fault)?
             };
+            member.mate = mate(i).filter(|m| *m < homes.len().min(options.devices));
+            if let Some(first) = member.mate.and_then(|m| members.get(m)) {
+                member.moving = first.moving.clone();
+            }
             members.push(member);
         }
         let sources = members.len().min(all.len());
         Ok(Self { members, sources, origin: options.origin })
+    }
+
+    /// A device, and its mate if it has one: what a move of it carries.
+    pub fn together(&self, device: usize) -> Vec<usize> {
+        let mate = self.members.get(device).and_then(|m| m.mate);
+        std::iter::once(device).chain(mate).collect()
+    }
+
+    /// AE-IDs of the pairs.
+    pub fn bundles(&self) -> Vec<Vec<String>> {
+        let first = self.members.iter().enumerate().filter_map(|(i, m)| Some((m, m.mate.filter(|mate| i < *mate)?)));
+        first.filter_map(|(m, mate)| Some(vec![m.ae_id.clone(), self.members.get(mate)?.ae_id.clone()])).collect()
     }
 
     /// Microseconds since the origin.
@@ -138,6 +160,20 @@ impl Fleet {
         }
         (stopped, totals)
     }
+}
+
+/// The other one of the pair that the device with this index belongs to.
+pub fn mate(device: usize) -> Option<usize> {
+    match device % PAIRS_EVERY {
+        2 | 4 => Some(device + 1),
+        3 | 5 => Some(device - 1),
+        _ => None,
+    }
+}
+
+/// `nl` of a pair.
+fn node_link(device: usize) -> Option<String> {
+    mate(device).map(|mate| format!("/cloud/demo-pair-{}", device.min(mate) + 1))
 }
 
 /// A device that has ended.
@@ -222,6 +258,7 @@ pub fn gap(events: &[Event], from_us: u64, to_us: u64) -> (Option<u64>, u64) {
 async fn library(
     home: &Node,
     name: &str,
+    node_link: Option<&str>,
     mut source: Source,
     options: &FleetOptions,
     index: usize,
@@ -230,6 +267,7 @@ async fn library(
     o.origin = options.origin;
     o.seed = options.seed.wrapping_add(index as u64).wrapping_mul(0x2545_F491_4F6C_DD1D);
     o.bearer = home.security.tokens.get(&format!("C{name}")).cloned();
+    o.node_link = node_link.map(str::to_owned);
     let mut client = AeClient::new(o);
     let ae_id = client.register().await?;
     let container = client.create_container(CONTAINER, None).await?;
@@ -259,6 +297,7 @@ async fn library(
         address,
         pace,
         sink,
+        mate: None,
         moving: Arc::default(),
         runner: Runner::Library { device, end, feeder },
     })
@@ -268,6 +307,7 @@ async fn plain(
     t: &Topology,
     home: &Node,
     name: &str,
+    node_link: Option<&str>,
     mut source: Source,
     options: &FleetOptions,
 ) -> Result<Member, onemec_device::DeviceError> {
@@ -284,6 +324,7 @@ async fn plain(
         connector: onemec_device::Connector { resolver, ..Default::default() },
         originator: format!("C{name}"),
         name: name.to_owned(),
+        node_link: node_link.map(str::to_owned),
         container: CONTAINER.to_owned(),
         cse_id: home.cse_id.clone(),
         bearer: home.security.tokens.get(&format!("C{name}")).cloned(),
@@ -305,6 +346,7 @@ async fn plain(
         address: format!("/~{}/-/{name}/{CONTAINER}", home.cse_id),
         pace,
         sink,
+        mate: None,
         moving: Arc::default(),
         runner: Runner::Plain { end, task },
     })

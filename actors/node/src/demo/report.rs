@@ -44,8 +44,54 @@ pub struct Felt {
     /// Writes in that time that its program saw fail (unmodified clients).
     pub errors: u64,
     /// Why not, if it did not arrive.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub problem: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// Why a move failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The move's reason code (docs/errors), `rsc-` and oneM2M's code, or one of the demo's own.
+    pub code: String,
+    /// In words.
+    pub text: String,
+}
+
+impl Problem {
+    /// A problem with a code and words.
+    pub fn new(code: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { code: code.into(), text: text.into() }
+    }
+}
+
+/// A reason for which moves failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// See [`Problem::code`].
+    pub code: String,
+    /// How many moves of devices.
+    pub count: u64,
+    /// The first of them: kind, device and words.
+    pub example: String,
+}
+
+/// Moves that failed, by reason; the most frequent first.
+pub fn failures(felt: &[Felt]) -> Vec<Failure> {
+    let mut all: Vec<Failure> = Vec::new();
+    for f in felt {
+        let silent = (f.done && f.gap_us.is_none())
+            .then(|| Problem::new("not-acknowledged", "no write was acknowledged before or after the move"));
+        let Some(problem) = f.problem.clone().or(silent) else { continue };
+        match all.iter_mut().find(|known| known.code == problem.code) {
+            Some(known) => known.count += 1,
+            None => {
+                let example = format!("{}, {}: {}", word(f.kind), f.device, problem.text);
+                all.push(Failure { code: problem.code, count: 1, example });
+            }
+        }
+    }
+    all.sort_by_key(|f| std::cmp::Reverse(f.count));
+    all
 }
 
 /// One line of the table.
@@ -92,6 +138,8 @@ pub struct Report {
     pub wrote_ms: u64,
     /// The table.
     pub rows: Vec<Row>,
+    /// Why moves failed.
+    pub failures: Vec<Failure>,
     /// Readings read back through the IN-CSE.
     pub read_back: u64,
     /// Attempts of the library beyond the first.
@@ -182,6 +230,9 @@ impl fmt::Display for Report {
         }
         let v = &self.verdict;
         writeln!(f, "{head}{table}")?;
+        for failure in &self.failures {
+            writeln!(f, "failed {} times, {}: {}", failure.count, failure.code, failure.example)?;
+        }
         writeln!(f, "gap: longest time between two acknowledgements of a device that writes without pause\n")?;
         for (name, value) in [
             ("acknowledged", v.acknowledged),
@@ -190,11 +241,14 @@ impl fmt::Display for Report {
             ("doubled", v.doubled),
             ("out_of_order", v.out_of_order),
             ("phantom", v.phantom),
+            ("altered", v.altered),
             ("unknown to the client", v.unknown),
             ("refused", v.refused),
             ("retried", self.retried),
             ("dropped by full buffers", self.dropped),
             ("never sent", self.unsent),
+            ("bundles", v.bundles),
+            ("bundle moves checked", v.bundle_moves),
             ("audit lines checked", v.log_lines),
             ("violations", v.violations()),
         ] {
@@ -229,7 +283,7 @@ mod tests {
             done,
             gap_us,
             errors: 1,
-            problem: String::new(),
+            problem: None,
         };
         let mut all: Vec<Felt> =
             (1..=100).map(|i| felt(MoveReason::Operator, ClientKind::Library, Some(i), true)).collect();
@@ -241,5 +295,24 @@ mod tests {
         assert_eq!((rows[1].client, rows[1].max_us), (ClientKind::Unmodified, 7));
         assert_eq!((rows[2].kind, rows[2].failed), (MoveReason::Failover, 1));
         assert_eq!(percentile(&[], 99), 0);
+    }
+
+    #[test]
+    fn failures_are_counted_by_reason() {
+        let felt = |device: &str, code: &str, gap_us| Felt {
+            device: device.into(),
+            client: ClientKind::Library,
+            kind: MoveReason::Network,
+            done: code.is_empty(),
+            gap_us,
+            errors: 0,
+            problem: (!code.is_empty()).then(|| Problem::new(code, "words")),
+        };
+        let all = [felt("d1", "", Some(5)), felt("d2", "move-x", Some(5)), felt("d3", "move-y", None)];
+        let all = [all.as_slice(), &[felt("d4", "move-y", Some(5)), felt("d5", "", None)]].concat();
+        let found = failures(&all);
+        let short: Vec<_> = found.iter().map(|f| (f.code.as_str(), f.count)).collect();
+        assert_eq!(short, [("move-y", 2), ("move-x", 1), ("not-acknowledged", 1)]);
+        assert_eq!(found[0].example, "network, d3: words");
     }
 }

@@ -6,22 +6,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use onemec_device::DeviceError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::DemoError;
 use super::checker::{self, Evidence, History};
 use super::evidence;
-use super::fleet::{Fleet, FleetOptions, Stopped, Totals, endpoint};
+use super::fleet::{self, Fleet, FleetOptions, Member, Stopped, Totals, endpoint};
 use super::mobility::{self, Waypoints};
-use super::report::{Felt, Report, rows};
-use super::{DemoError, report};
-use crate::admin::AdminClient;
+use super::report::{Felt, Problem, Report, failures, rows};
 use crate::admin::types::{AuditLine, Directory, DrainOrder, MoveOrder, MoveReason};
+use crate::admin::{AdminClient, AdminFailure};
 use crate::topology::{Location, Node, Topology, UnmodifiedSteering};
 use crate::up::UpError;
 
 /// One move in so many may fail.
-const FAILED_MOVES_DIVISOR: usize = 10;
+const FAILED_MOVES_DIVISOR: u64 = 10;
 /// Moves under way at once.
 const MOVES_AT_ONCE: usize = 4;
 /// A device writes without pause from so long before its move to so long after.
@@ -134,7 +135,8 @@ impl<'a> Stage<'a> {
         let admin = AdminClient::new(at, Duration::from_secs(30)).patient();
         let start =
             mobility::trace(&Waypoints { seed: settings.seed, ..Waypoints::default() }, &places, settings.devices, 0);
-        let homes: Vec<&Node> = start.start.iter().filter_map(|i| edges.get(*i).copied()).collect();
+        let place = |device: usize| edges.get(*start.start.get(carrier(device))?).copied();
+        let homes: Vec<&Node> = (0..settings.devices).filter_map(place).collect();
         let options = FleetOptions {
             devices: settings.devices,
             pace: settings.pace,
@@ -173,7 +175,7 @@ impl<'a> Stage<'a> {
         let trace = mobility::trace(&model, &self.places, self.settings.devices, length_ms);
         let begun = Instant::now();
         let mut moves = Moves::new();
-        for crossing in trace.crossings {
+        for crossing in trace.crossings.into_iter().filter(|c| carrier(c.device) == c.device) {
             let due = begun + Duration::from_millis(crossing.at_ms);
             tokio::time::sleep(due.saturating_duration_since(Instant::now())).await;
             let Some(to) = self.edges.get(crossing.to).map(|n| n.name.clone()) else { continue };
@@ -221,18 +223,23 @@ impl<'a> Stage<'a> {
         if reason == MoveReason::Device && member.device().is_none() {
             return;
         }
-        let (admin, usual) = (self.admin.clone(), self.settings.pace);
-        let poa = self.topology.node(&to).map(Node::poa).unwrap_or_default();
+        let order = Order {
+            admin: self.admin.clone(),
+            poa: self.topology.node(&to).map(Node::poa).unwrap_or_default(),
+            to,
+            reason,
+            usual: self.settings.pace,
+        };
         let fleet = self.fleet.clone();
         moves.tasks.spawn(async move {
             let _held = (permit, guard);
-            one_move(&fleet, device, &admin, to, &poa, reason, usual).await
+            one_move(&fleet, device, order).await
         });
     }
 
     async fn collect(&mut self, mut moves: Moves) {
         while let Some(ended) = moves.tasks.join_next().await {
-            note(ended.ok().flatten(), &mut self.felt, &mut self.homes);
+            note(ended.ok(), &mut self.felt, &mut self.homes);
         }
     }
 
@@ -246,7 +253,7 @@ impl<'a> Stage<'a> {
 
     async fn at_home(&self, node: &str) -> Result<Vec<usize>, DemoError> {
         let aes = self.admin.aes(Some(node)).await.map_err(DemoError::admin("list of devices"))?;
-        let is_there = |m: &super::fleet::Member| aes.iter().any(|a| a.ae_id == m.ae_id);
+        let is_there = |m: &Member| aes.iter().any(|a| a.ae_id == m.ae_id);
         Ok(self.fleet.members.iter().enumerate().filter(|(_, m)| is_there(m)).map(|(i, _)| i).collect())
     }
 
@@ -276,8 +283,8 @@ impl<'a> Stage<'a> {
         tokio::time::sleep(AFTER).await;
         let to_us = self.fleet.now_us();
         self.pace(&devices, self.settings.pace);
-        let problem = if done { "" } else { "the drain did not end well" };
-        self.feel(&devices, MoveReason::Drain, from_us, to_us, problem);
+        let problem = (!done).then(|| Problem::new("drain", "the drain did not end well"));
+        self.feel(&devices, MoveReason::Drain, from_us, to_us, problem.as_ref());
         self.admin.undrain(&order).await.map_err(DemoError::admin("end of the drain"))?;
         Ok(())
     }
@@ -299,9 +306,9 @@ impl<'a> Stage<'a> {
         let served: Vec<usize> = devices.iter().filter(|i| back(i)).copied().collect();
         let to_us = self.fleet.now_us();
         self.pace(&devices, self.settings.pace);
-        self.feel(&served, MoveReason::Failover, from_us, to_us, "");
-        let problem = format!("not served again within {} s", BACK_MAX.as_secs());
-        self.feel(&silent, MoveReason::Failover, from_us, to_us, &problem);
+        self.feel(&served, MoveReason::Failover, from_us, to_us, None);
+        let problem = Problem::new("not-served", format!("not served again within {} s", BACK_MAX.as_secs()));
+        self.feel(&silent, MoveReason::Failover, from_us, to_us, Some(&problem));
         self.locate().await;
         Ok(())
     }
@@ -314,11 +321,10 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn feel(&mut self, devices: &[usize], kind: MoveReason, from_us: u64, to_us: u64, problem: &str) {
+    fn feel(&mut self, devices: &[usize], kind: MoveReason, from_us: u64, to_us: u64, problem: Option<&Problem>) {
         for member in devices.iter().filter_map(|i| self.fleet.members.get(*i)) {
             let (gap_us, errors) = member.gap(from_us, to_us);
-            let (device, done) = (member.name.clone(), problem.is_empty());
-            let problem = problem.to_owned();
+            let (device, done, problem) = (member.name.clone(), problem.is_none(), problem.cloned());
             self.felt.push(Felt { device, client: member.client, kind, done, gap_us, errors, problem });
         }
     }
@@ -326,6 +332,7 @@ impl<'a> Stage<'a> {
     async fn finish<H: Hosts>(mut self, hosts: &H, kills: u64, progress: Progress<'_>) -> Result<Report, DemoError> {
         let wrote_ms = self.fleet.now_us() / 1000;
         let (sources, members) = (self.fleet.sources, self.fleet.members.len());
+        let bundles = self.fleet.bundles();
         let unmodified = self.fleet.members.iter().filter(|m| m.device().is_none()).count();
         let fleet = Arc::into_inner(self.fleet).ok_or_else(|| DemoError::Late("a move has not ended".into()))?;
         let (stopped, totals) = fleet.stop().await;
@@ -343,15 +350,20 @@ impl<'a> Stage<'a> {
             }
             None => Vec::new(),
         };
-        let mut evidence = Evidence { histories, views, torn_lines_allowed: kills, ..Evidence::default() };
+        let mut evidence = Evidence { histories, views, bundles, torn_lines_allowed: kills, ..Evidence::default() };
         gather_logs(hosts, self.topology, &mut evidence, &mut self.problems).await;
         let verdict = checker::check(&evidence);
-        let failed: Vec<&Felt> = self.felt.iter().filter(|f| !f.done || f.gap_us.is_none()).collect();
+        if verdict.bundles == 0 || verdict.bundle_moves == 0 {
+            let (bundles, moves) = (verdict.bundles, verdict.bundle_moves);
+            self.problems.push(format!("{bundles} bundles, {moves} moves of one: I6 had nothing to check"));
+        }
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let failures = failures(&self.felt);
+        let failed: u64 = failures.iter().map(|f| f.count).sum();
         // A move that is refused leaves its device served where it was: the table shows it. Many of them are a problem.
-        if let Some(first) = failed.first().filter(|_| failed.len() * FAILED_MOVES_DIVISOR > self.felt.len()) {
-            let why = if first.problem.is_empty() { "no acknowledgement around it" } else { &first.problem };
-            let (n, kind, device) = (failed.len(), first.kind, &first.device);
-            self.problems.push(format!("{n} moves failed, the first ({kind:?}) of {device}: {why}"));
+        if let Some(first) = failures.first().filter(|_| failed * FAILED_MOVES_DIVISOR > count(self.felt.len())) {
+            let (n, all, reason) = (failed, self.felt.len(), &first.code);
+            self.problems.push(format!("{n} of {all} moves of devices failed, more than one in ten; mostly {reason}"));
         }
         let rows = rows(&self.felt);
         for kind in
@@ -362,7 +374,6 @@ impl<'a> Stage<'a> {
             }
         }
         let read_back = evidence.histories.iter().map(|h| h.read_back.len()).sum();
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let Totals { retried, dropped, unsent } = totals;
         Ok(Report {
             ok: verdict.is_clean() && self.problems.is_empty(),
@@ -380,6 +391,7 @@ impl<'a> Stage<'a> {
             .into(),
             wrote_ms,
             rows,
+            failures,
             read_back: count(read_back),
             retried,
             dropped,
@@ -392,7 +404,7 @@ impl<'a> Stage<'a> {
 }
 
 struct Moves {
-    tasks: JoinSet<Option<(report::Felt, String, String)>>,
+    tasks: JoinSet<Moved>,
     permits: Arc<Semaphore>,
 }
 
@@ -402,61 +414,102 @@ impl Moves {
     }
     fn reap(&mut self, felt: &mut Vec<Felt>, homes: &mut BTreeMap<String, String>) {
         while let Some(ended) = self.tasks.try_join_next() {
-            note(ended.ok().flatten(), felt, homes);
+            note(ended.ok(), felt, homes);
         }
     }
 }
 
-fn note(ended: Option<(Felt, String, String)>, felt: &mut Vec<Felt>, homes: &mut BTreeMap<String, String>) {
-    if let Some((one, ae, to)) = ended {
-        if one.done {
-            homes.insert(ae, to);
-        }
-        felt.push(one);
-    }
-}
-
-/// One device, one move: without pause before, through and after it.
-async fn one_move(
-    fleet: &Fleet,
-    device: usize,
-    admin: &AdminClient,
+/// What one move came to, for each device that it carried.
+#[derive(Default)]
+struct Moved {
+    felt: Vec<Felt>,
+    aes: Vec<String>,
     to: String,
-    poa: &str,
+}
+
+fn note(ended: Option<Moved>, felt: &mut Vec<Felt>, homes: &mut BTreeMap<String, String>) {
+    let Some(moved) = ended else { return };
+    if moved.felt.iter().all(|f| f.done) {
+        homes.extend(moved.aes.into_iter().map(|ae| (ae, moved.to.clone())));
+    }
+    felt.extend(moved.felt);
+}
+
+/// The one of a pair whose way both go: they are one thing at one place.
+fn carrier(device: usize) -> usize {
+    fleet::mate(device).map_or(device, |mate| mate.min(device))
+}
+
+/// One move that was decided.
+struct Order {
+    admin: AdminClient,
+    to: String,
+    /// Point of access of `to`.
+    poa: String,
     reason: MoveReason,
+    /// The pause of a device that is not being measured.
     usual: Duration,
-) -> Option<(Felt, String, String)> {
-    let member = fleet.members.get(device)?;
-    member.pace.set(NO_PAUSE);
+}
+
+/// One device and whoever moves with it: without pause before, through and after the move.
+async fn one_move(fleet: &Fleet, device: usize, order: Order) -> Moved {
+    let Some(ordered) = fleet.members.get(device) else { return Moved::default() };
+    let carried: Vec<&Member> = fleet.together(device).into_iter().filter_map(|i| fleet.members.get(i)).collect();
+    for member in &carried {
+        member.pace.set(NO_PAUSE);
+    }
     tokio::time::sleep(BEFORE).await;
     let from_us = fleet.now_us();
-    let problem = if reason == MoveReason::Device {
-        match (member.device(), endpoint(poa)) {
-            (Some(device), Ok(target)) => device.move_to(target).await.err().map(|e| e.to_string()),
-            _ => Some("it has no address to move to".to_owned()),
-        }
-    } else {
-        let order = MoveOrder { ae: member.ae_id.clone(), to: Some(to.clone()), reason, deadline_ms: 10_000 };
-        match admin.order_move(&order).await {
-            Ok(r) if r.state == "done" => None,
-            Ok(r) => Some(format!("{}: {} ({})", r.state, r.text, r.code)),
-            Err(e) => Some(e.to_string()),
-        }
-    };
+    let problem = order.carry_out(ordered).await;
     tokio::time::sleep(AFTER).await;
     let to_us = fleet.now_us();
-    member.pace.set(usual);
-    let (gap_us, errors) = member.gap(from_us, to_us);
-    let felt = Felt {
-        device: member.name.clone(),
-        client: member.client,
-        kind: reason,
-        done: problem.is_none(),
-        gap_us,
-        errors,
-        problem: problem.unwrap_or_default(),
+    let mut moved = Moved { to: order.to, ..Moved::default() };
+    for member in carried {
+        member.pace.set(order.usual);
+        let (gap_us, errors) = member.gap(from_us, to_us);
+        let (device, done, problem) = (member.name.clone(), problem.is_none(), problem.clone());
+        moved.felt.push(Felt { device, client: member.client, kind: order.reason, done, gap_us, errors, problem });
+        moved.aes.push(member.ae_id.clone());
+    }
+    moved
+}
+
+impl Order {
+    /// Why it failed; `None` if it is done.
+    async fn carry_out(&self, member: &Member) -> Option<Problem> {
+        if self.reason == MoveReason::Device {
+            return match (member.device(), endpoint(&self.poa)) {
+                (Some(device), Ok(target)) => device.move_to(target).await.err().map(|e| of_device(&e)),
+                _ => Some(Problem::new("no-address", "it has no address to move to")),
+            };
+        }
+        let (ae, to, reason) = (member.ae_id.clone(), Some(self.to.clone()), self.reason);
+        match self.admin.order_move(&MoveOrder { ae, to, reason, deadline_ms: 10_000 }).await {
+            Ok(r) if r.state == "done" => None,
+            Ok(r) => Some(Problem::new(if r.code.is_empty() { &r.state } else { &r.code }, r.text)),
+            Err(e) => Some(of_admin(&e)),
+        }
+    }
+}
+
+fn of_device(error: &DeviceError) -> Problem {
+    let code = match error {
+        DeviceError::Refused { rsc, .. } => format!("rsc-{rsc}"),
+        DeviceError::Unknown { .. } => "no-answer".into(),
+        DeviceError::Http(_) => "connection".into(),
+        DeviceError::BadAnswer { .. } => "bad-answer".into(),
+        DeviceError::NotReady(_) => "no-token".into(),
+        DeviceError::Stopped => "stopped".into(),
     };
-    Some((felt, member.ae_id.clone(), to))
+    Problem::new(code, error.to_string())
+}
+
+fn of_admin(error: &AdminFailure) -> Problem {
+    match error {
+        AdminFailure::Refused { body, .. } => Problem::new(&body.code, &body.message),
+        AdminFailure::Http { source } => Problem::new("connection", source.to_string()),
+        AdminFailure::Foreign { detail, .. } => Problem::new("bad-answer", detail),
+    }
 }
 
 fn watch_directory(admin: AdminClient) -> (watch::Sender<bool>, JoinHandle<Vec<Directory>>) {
@@ -527,14 +580,6 @@ async fn gather_logs<H: Hosts>(hosts: &H, t: &Topology, evidence: &mut Evidence,
         }
         match admin.aes(Some(&node.name)).await {
             Ok(aes) => {
-                let bundles = aes.iter().filter(|a| !a.bundle.is_empty());
-                let with_itself = |a: &crate::admin::types::Ae| {
-                    let mut all = a.bundle.clone();
-                    all.push(a.ae_id.clone());
-                    all.sort();
-                    all
-                };
-                evidence.bundles.extend(bundles.map(with_itself));
                 evidence.registrars.insert(node.name.clone(), aes.into_iter().map(|a| a.ae_id).collect());
             }
             Err(e) => problems.push(format!("devices at home on {}: {e}", node.name)),

@@ -1,5 +1,7 @@
 //! The admin side of the fake cluster.
 
+use std::collections::BTreeMap;
+
 use onemec_node::admin::AdminBackend;
 use onemec_node::admin::server::{AdminError, Answer};
 use onemec_node::admin::types::{
@@ -8,7 +10,7 @@ use onemec_node::admin::types::{
     MoveResult, NodeOrder, NodeRemoved, Placement, Status, VoterOrder, Voters,
 };
 
-use super::{Shared, State};
+use super::{Fault, Shared, State};
 
 pub(crate) struct Backend {
     pub(crate) node: String,
@@ -25,11 +27,11 @@ fn describe(id: &str, s: &State) -> Option<Ae> {
         ae_id: id.into(),
         name: a.name.clone(),
         context: format!("c-{id}"),
-        group: format!("g-{id}"),
+        group: a.group.clone(),
         home: a.home.clone(),
         primary: a.home.clone(),
         epoch: a.epoch,
-        committed: Some(a.seq),
+        committed: s.places.get(&a.group).copied(),
         state: "active".into(),
         ..Ae::default()
     })
@@ -45,20 +47,21 @@ impl AdminBackend for Backend {
     }
     async fn directory(&self) -> Answer<Directory> {
         let s = self.state.lock();
-        let place = |(id, a): (&String, &super::Ae)| Placement {
-            group: format!("g-{id}"),
-            contexts: vec![format!("c-{id}")],
-            aes: vec![id.clone()],
-            epoch: a.epoch,
-            primary: Some(a.home.clone()),
-            ..Placement::default()
-        };
-        Ok(Directory { node: self.node.clone(), applied: 1, groups: s.aes.iter().map(place).collect() })
+        let mut groups: BTreeMap<String, Placement> = BTreeMap::new();
+        for (id, a) in &s.aes {
+            let place = groups.entry(a.group.clone()).or_default();
+            (place.group, place.epoch, place.primary) = (a.group.clone(), a.epoch, Some(a.home.clone()));
+            place.contexts.push(format!("c-{id}"));
+            place.aes.push(id.clone());
+        }
+        Ok(Directory { node: self.node.clone(), applied: 1, groups: groups.into_values().collect() })
     }
     async fn aes(&self, home: Option<String>, after: Option<String>, limit: usize) -> Answer<AePage> {
         let s = self.state.lock();
+        let everywhere = s.aes.keys().next().filter(|_| s.fault == Fault::TwoRegistrars);
         let wanted = |(id, a): &(&String, &super::Ae)| {
-            home.as_ref().is_none_or(|h| *h == a.home) && after.as_ref().is_none_or(|x| *id > x)
+            (everywhere == Some(id) || home.as_ref().is_none_or(|h| *h == a.home))
+                && after.as_ref().is_none_or(|x| *id > x)
         };
         // Short pages, so that paging is used.
         let aes: Vec<Ae> =

@@ -68,10 +68,13 @@ fn register(s: &mut State, node: &str, origin: &str, ae: &Value, handover: bool)
     } else {
         let at_ns = s.now_ns();
         let name = ae["rn"].as_str().unwrap().to_owned();
-        let new = Ae { name, home: node.into(), epoch: 1, seq: 0, instances: vec![], answered: Default::default() };
+        let together = ae["nl"].as_str().filter(|_| s.fault != super::Fault::NoBundles);
+        let group = together.map_or_else(|| format!("g-{origin}"), |nl| format!("g-{nl}"));
+        let (home, instances) = (node.to_owned(), Vec::new());
+        let new = Ae { name, group: group.clone(), home, epoch: 1, instances, answered: Default::default() };
         s.aes.insert(origin.to_owned(), new);
-        let contexts = vec![format!("c-{origin}")];
-        s.log(node, AuditEvent::Serving { group: format!("g-{origin}"), contexts, epoch: 1, at_ns });
+        let contexts = s.members(&group).iter().map(|ae| format!("c-{ae}")).collect();
+        s.log(node, AuditEvent::Serving { group, contexts, epoch: 1, at_ns });
     }
     (StatusCode::CREATED, json!({"m2m:ae": {"aei": origin, "ri": origin}}))
 }

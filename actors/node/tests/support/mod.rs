@@ -30,14 +30,29 @@ pub(crate) enum Fault {
     Double,
     /// A former primary goes on in the new epoch.
     TwoPrimaries,
+    /// Stores another value than the one that it acknowledged.
+    Alter,
+    /// Puts a device's reading into another device's container as well.
+    Misplace,
+    /// Puts a write before one that was acknowledged earlier.
+    Reorder,
+    /// Acknowledges one place of a group's log twice.
+    SamePlace,
+    /// At the end two nodes say that they are a device's registrar.
+    TwoRegistrars,
+    /// A move of a group leaves one of its contexts behind.
+    SplitGroup,
+    /// Makes a group of its own for each AE of a node.
+    NoBundles,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Ae {
     pub(crate) name: String,
+    /// AEs with the same one move together.
+    pub(crate) group: String,
     pub(crate) home: String,
     pub(crate) epoch: u64,
-    pub(crate) seq: u64,
     /// Contents in order.
     pub(crate) instances: Vec<String>,
     /// First answers of repeatable requests.
@@ -50,6 +65,8 @@ pub(crate) struct State {
     pub(crate) dead: BTreeSet<String>,
     pub(crate) draining: BTreeSet<String>,
     pub(crate) audit: BTreeMap<String, Vec<AuditLine>>,
+    /// Last place of each group's log.
+    pub(crate) places: BTreeMap<String, u64>,
     pub(crate) handovers: Vec<Handover>,
     pub(crate) fault: Fault,
     pub(crate) begun: Instant,
@@ -67,19 +84,29 @@ impl State {
         lines.push(AuditLine { n, node: node.into(), incarnation: 1, event });
     }
 
-    /// Makes `to` the home.
+    /// AEs of a group.
+    pub(crate) fn members(&self, group: &str) -> Vec<String> {
+        self.aes.iter().filter(|(_, a)| a.group == group).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Makes `to` the home of an AE's group.
     pub(crate) fn place(&mut self, ae: &str, to: &str, reason: MoveReason) {
         let at_ns = self.now_ns();
-        let Some(a) = self.aes.get_mut(ae) else { return };
-        let from = std::mem::replace(&mut a.home, to.to_owned());
-        a.epoch += 1;
-        let epoch = a.epoch;
-        let (group, context) = (format!("g-{ae}"), format!("c-{ae}"));
-        let contexts = vec![context.clone()];
+        let Some(a) = self.aes.get(ae) else { return };
+        let (group, from, epoch) = (a.group.clone(), a.home.clone(), a.epoch + 1);
+        let aes = self.members(&group);
+        for a in self.aes.values_mut().filter(|a| a.group == group) {
+            (a.home, a.epoch) = (to.to_owned(), epoch);
+        }
+        let followed = |a: &&String| *a == ae || self.fault != Fault::SplitGroup;
+        let contexts = aes.iter().filter(followed).map(|a| format!("c-{a}")).collect();
         self.log(to, AuditEvent::Serving { group, contexts, epoch, at_ns });
-        self.log(to, AuditEvent::Registrar { ae: ae.into(), context, epoch, at_ns });
+        for ae in &aes {
+            let (ae, context) = (ae.clone(), format!("c-{ae}"));
+            self.log(to, AuditEvent::Registrar { ae, context, epoch, at_ns });
+        }
         let id = u64::try_from(self.handovers.len()).unwrap() + 1;
-        let (aes, from, to) = (vec![ae.to_owned()], from, to.to_owned());
+        let to = to.to_owned();
         let outcome = "done".into();
         let (key, begun_ms) = (format!("move-{id}"), id);
         self.handovers.push(Handover {
@@ -109,15 +136,21 @@ impl State {
         {
             return;
         }
-        a.seq += 1;
-        if !(strikes && fault == Fault::Lose) {
-            a.instances.push(content.clone());
+        match fault {
+            Fault::Lose if strikes => {}
+            Fault::Double if strikes => a.instances.extend([content.clone(), content.clone()]),
+            Fault::Alter if strikes => a.instances.push(content.replace("\"unit\"", "\"Unit\"")),
+            Fault::Reorder if strikes => a.instances.insert(0, content.clone()),
+            _ => a.instances.push(content.clone()),
         }
-        if strikes && fault == Fault::Double {
-            a.instances.push(content);
+        let (home, epoch, group) = (a.home.clone(), a.epoch, a.group.clone());
+        if strikes && fault == Fault::Misplace {
+            let other = self.aes.iter_mut().find(|(id, _)| *id != ae).map(|(_, a)| a);
+            other.unwrap().instances.push(content);
         }
-        let (home, epoch, seq) = (a.home.clone(), a.epoch, a.seq);
-        let (context, group) = (format!("c-{ae}"), format!("g-{ae}"));
+        let place = self.places.entry(group.clone()).or_default();
+        *place += u64::from(!(strikes && fault == Fault::SamePlace));
+        let (context, seq) = (format!("c-{ae}"), *place);
         let event = AuditEvent::Acknowledged { context, group, epoch, seq, last_seq: None, received_ns: at_ns, at_ns };
         if strikes && fault == Fault::TwoPrimaries {
             let other = names.iter().find(|n| **n != home).unwrap();
@@ -143,6 +176,7 @@ pub(crate) fn state(topology: Topology) -> Shared {
         dead: BTreeSet::new(),
         draining: BTreeSet::new(),
         audit: BTreeMap::new(),
+        places: BTreeMap::new(),
         handovers: Vec::new(),
         fault: Fault::None,
         begun: Instant::now(),

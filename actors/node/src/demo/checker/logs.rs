@@ -136,7 +136,7 @@ fn groups(evidence: &Evidence, verdict: &mut Verdict) {
     // In the directory: a context is in one group, a bundle is in one group.
     for view in &evidence.views {
         let mut group_of: HashMap<&str, &str> = HashMap::new();
-        let mut primary_of: HashMap<&str, Option<&str>> = HashMap::new();
+        let mut place_of: HashMap<&str, (&str, Option<&str>)> = HashMap::new();
         for p in &view.groups {
             for context in &p.contexts {
                 if group_of.insert(context, &p.group).is_some_and(|other| other != p.group) {
@@ -144,11 +144,11 @@ fn groups(evidence: &Evidence, verdict: &mut Verdict) {
                 }
             }
             for ae in &p.aes {
-                primary_of.insert(ae, p.primary.as_deref());
+                place_of.insert(ae, (&p.group, p.primary.as_deref()));
             }
         }
         for bundle in &evidence.bundles {
-            let at: BTreeSet<_> = bundle.iter().filter_map(|ae| primary_of.get(ae.as_str())).collect();
+            let at: BTreeSet<_> = bundle.iter().filter_map(|ae| place_of.get(ae.as_str())).collect();
             if at.len() > 1 {
                 verdict.broken(Invariant::I6AllOrNone, || {
                     format!("the bundle {} is split at directory entry {}", bundle.join(", "), view.applied)
@@ -156,6 +156,7 @@ fn groups(evidence: &Evidence, verdict: &mut Verdict) {
             }
         }
     }
+    verdict.bundles = u64::try_from(evidence.bundles.len()).unwrap_or(u64::MAX);
     served_together(&evidence.logs, verdict);
     one_group_at_a_time(&evidence.logs, verdict);
 }
@@ -177,6 +178,7 @@ fn served_together(logs: &[AuditLine], verdict: &mut Verdict) {
     let mut last: Option<(&(&str, u64), &BTreeSet<&str>)> = None;
     for (key, now) in &serving {
         if let Some(((group, before), then)) = last.filter(|((g, _), _)| *g == key.0) {
+            verdict.bundle_moves += u64::from(then.len() > 1);
             let elsewhere = |c: &str| latest.iter().any(|((x, g), epoch)| *x == c && g != group && epoch > before);
             let left: Vec<_> = then.difference(now).copied().filter(|c| !elsewhere(c)).collect();
             if !left.is_empty() {

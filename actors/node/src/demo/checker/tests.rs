@@ -3,7 +3,13 @@ use crate::admin::types::{AuditEvent, Placement};
 use onemec_device::Outcome;
 
 fn event(number: u64, invoked_us: u64, ended_us: u64, outcome: Outcome) -> Event {
-    Event { number, request: format!("r{number}"), invoked_us, ended_us, attempts: 1, outcome, status: 201 }
+    let (request, digest) = (format!("r{number}"), 1000 + number);
+    Event { number, request, digest, invoked_us, ended_us, attempts: 1, outcome, status: 201 }
+}
+
+/// Readings as they were written.
+fn read(numbers: impl IntoIterator<Item = u64>) -> Vec<ReadBack> {
+    numbers.into_iter().map(|number| ReadBack { number, digest: 1000 + number }).collect()
 }
 
 fn line(n: u64, node: &str, event: AuditEvent) -> AuditLine {
@@ -33,7 +39,7 @@ fn good() -> Evidence {
         event(4, 31, 40, Outcome::Refused),
         event(5, 41, 50, Outcome::Acknowledged),
     ];
-    let history = History { device: "d".into(), events, read_back: vec![1, 3, 2, 5] };
+    let history = History { device: "d".into(), events, read_back: read([1, 3, 2, 5]) };
     let view = |applied, primary: &str, epoch| Directory {
         node: "a".into(),
         applied,
@@ -77,6 +83,7 @@ fn a_good_run_is_clean() {
     let verdict = check(&good());
     assert!(verdict.is_clean(), "{:?}", verdict.violations);
     assert_eq!((verdict.acknowledged, verdict.unknown, verdict.refused, verdict.log_lines), (3, 1, 1, 7));
+    assert_eq!((verdict.bundles, verdict.bundle_moves), (1, 1));
 }
 
 #[test]
@@ -102,33 +109,52 @@ fn i1_planted_stale_primary_answers_after_its_successor() {
 #[test]
 fn i2_planted_lost_write() {
     let mut e = good();
-    e.histories[0].read_back.retain(|n| *n != 3);
+    e.histories[0].read_back.retain(|r| r.number != 3);
     assert_eq!(only(&e, Invariant::I2NoLoss).lost, 1);
     let mut e = good();
-    e.histories[0].read_back.retain(|n| *n != 2);
+    e.histories[0].read_back.retain(|r| r.number != 2);
     assert!(check(&e).is_clean(), "an unknown one may be missing");
+}
+
+#[test]
+fn i2_planted_wrong_value() {
+    let mut e = good();
+    e.histories[0].read_back[1].digest += 1;
+    assert_eq!(only(&e, Invariant::I2NoLoss).altered, 1);
+}
+
+/// Another device's reading in this container, under a number that this device gave as well.
+#[test]
+fn planted_foreign_instance() {
+    let mut e = good();
+    e.histories[0].read_back[0].digest = 77;
+    assert_eq!(only(&e, Invariant::I2NoLoss).altered, 1);
+    let mut e = good();
+    e.histories[0].read_back.push(ReadBack { number: 5, digest: 77 });
+    let found = check(&e);
+    assert_eq!((found.altered, found.doubled), (1, 1), "{:?}", found.violations);
 }
 
 #[test]
 fn i3_planted_doubled_and_phantom_writes() {
     let mut e = good();
-    e.histories[0].read_back = vec![1, 1, 3, 5];
+    e.histories[0].read_back = read([1, 1, 3, 5]);
     assert_eq!(only(&e, Invariant::I3Once).doubled, 1);
     let mut e = good();
-    e.histories[0].read_back.push(4);
+    e.histories[0].read_back.extend(read([4]));
     assert_eq!(only(&e, Invariant::I3Once).phantom, 1);
     let mut e = good();
-    e.histories[0].read_back.push(99);
+    e.histories[0].read_back.extend(read([99]));
     assert_eq!(only(&e, Invariant::I3Once).phantom, 1);
 }
 
 #[test]
 fn i4_planted_reordered_writes() {
     let mut e = good();
-    e.histories[0].read_back = vec![3, 1, 5];
+    e.histories[0].read_back = read([3, 1, 5]);
     assert_eq!(only(&e, Invariant::I4Order).out_of_order, 1);
     let mut e = good();
-    e.histories[0].read_back = vec![2, 1, 3, 5];
+    e.histories[0].read_back = read([2, 1, 3, 5]);
     assert_eq!(only(&e, Invariant::I4Order).out_of_order, 1);
 }
 
@@ -207,7 +233,7 @@ fn missing_evidence_is_not_a_pass() {
 #[test]
 fn examples_are_bounded() {
     let mut e = good();
-    e.histories[0].read_back.extend(100..200);
+    e.histories[0].read_back.extend(read(100..200));
     let v = check(&e);
     assert_eq!(v.violations[&Invariant::I3Once].count, 100);
     assert_eq!(v.violations[&Invariant::I3Once].examples.len(), EXAMPLES_MAX);

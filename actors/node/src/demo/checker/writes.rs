@@ -20,8 +20,14 @@ pub(super) fn check(history: &History, verdict: &mut Verdict) {
         }
     }
     let mut found: HashMap<u64, u64> = HashMap::new();
-    for number in &history.read_back {
-        *found.entry(*number).or_default() += 1;
+    for read in &history.read_back {
+        *found.entry(read.number).or_default() += 1;
+        if written.get(&read.number).is_some_and(|e| e.digest != read.digest) {
+            verdict.altered += 1;
+            verdict.broken(Invariant::I2NoLoss, || {
+                format!("{device}: reading {} is there with another content than was written", read.number)
+            });
+        }
     }
     for event in &history.events {
         if event.outcome == Outcome::Acknowledged && !found.contains_key(&event.number) {
@@ -51,7 +57,7 @@ pub(super) fn check(history: &History, verdict: &mut Verdict) {
 /// acknowledgement seen so far.
 fn order(history: &History, written: &BTreeMap<u64, &Event>, verdict: &mut Verdict) {
     let mut earliest: Option<&Event> = None;
-    for event in history.read_back.iter().rev().filter_map(|n| written.get(n)) {
+    for event in history.read_back.iter().rev().filter_map(|r| written.get(&r.number)) {
         if let Some(later) = earliest.filter(|l| l.number != event.number && l.ended_us < event.invoked_us) {
             verdict.out_of_order += 1;
             verdict.broken(Invariant::I4Order, || {
