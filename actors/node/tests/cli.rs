@@ -117,9 +117,9 @@ async fn commands_print_tables_and_json() {
         for i in 0..7 {
             let ae = support::Ae {
                 name: format!("meter{i}"),
+                group: format!("g-Cmeter{i}"),
                 home: "edge1".into(),
                 epoch: 1,
-                seq: 0,
                 instances: Vec::new(),
                 answered: Default::default(),
             };
