@@ -107,6 +107,59 @@ async fn row_h02_a_drain_outlives_who_ordered_it_and_the_host() {
     history::finish("h02 drain", &mut cluster, writers).await;
 }
 
+/// Row H02: the drained host dies in the middle and stays dead: what it served fails over, and the drain ends.
+#[tokio::test]
+async fn row_h02_a_drain_ends_when_its_host_dies() {
+    const DEVICES: u64 = 6;
+    let mut cluster = calm(|_| {}).await;
+    let writers = writers(&cluster, 6, "edge2").await;
+    for i in 0..DEVICES {
+        cluster.replicated("cloud", &format!("Cmeter{i}")).await;
+    }
+    cluster.halt_at("edge2", "prepare");
+    let begun = cluster.admin("cloud").drain(&DrainOrder { node: "edge2".into(), to: None }).await.unwrap();
+    until("the host stands still amid its first moves", async || cluster.is_halted("edge2").then_some(())).await;
+    cluster.kill("edge2");
+    cluster.halt_nowhere("edge2");
+    let admin = cluster.admin("cloud");
+    let ended =
+        until("the drain ends", async || admin.drain_progress(begun.id).await.ok().filter(|d| d.state != "running"))
+            .await;
+    println!("h02: a drain whose host stays dead: {ended:?}");
+    assert_eq!((ended.state.as_str(), ended.code.as_str(), ended.failed.len()), ("done", "node-died", 0), "{ended:?}");
+    assert_eq!((ended.total, ended.moved + ended.failed_over), (DEVICES, DEVICES), "{ended:?}");
+    assert_eq!((ended.running, ended.waiting), (0, 0), "{ended:?}");
+    assert!(ended.failed_over > 0, "{ended:?}");
+    all_write(&writers, 10).await;
+    // The return changes none of it.
+    cluster.restart("edge2").await;
+    let refused = admin.order_move(&order("Cmeter0", "edge2")).await.unwrap();
+    assert_eq!(refused.code, "draining", "the order outlives its host");
+    assert_eq!(admin.drain_progress(begun.id).await.unwrap(), ended);
+    history::finish("h02 dead drain", &mut cluster, writers).await;
+}
+
+/// Rows H02, G15: a drain names the AEs that stay, and the label that keeps them.
+#[tokio::test]
+async fn row_h02_a_drain_names_what_a_label_keeps() {
+    let cluster = calm(|_| {}).await;
+    cluster.client("edge1", "Ckept").register("kept").await;
+    let admin = cluster.admin("cloud");
+    admin.label("Ckept", &LabelOrder { label: Some("hosts:edge1".into()) }).await.unwrap();
+    let begun = admin.drain(&DrainOrder { node: "edge1".into(), to: None }).await.unwrap();
+    let ended =
+        until("the drain ends", async || admin.drain_progress(begun.id).await.ok().filter(|d| d.state != "running"))
+            .await;
+    let [kept] = ended.failed.as_slice() else { panic!("{ended:?}") };
+    assert_eq!((kept.aes.as_slice(), kept.code.as_str()), (&["Ckept".to_owned()][..], "residency"), "{ended:?}");
+    assert_eq!((ended.state.as_str(), kept.group.clone()), ("failed", cluster.ae("cloud", "Ckept").await.group));
+    // The reasons that are the cluster's own cannot be ordered.
+    for reason in [MoveReason::Failover, MoveReason::Residency, MoveReason::Drain, MoveReason::Device] {
+        let failure = admin.order_move(&MoveOrder { reason, ..order("Ckept", "cloud") }).await.unwrap_err();
+        assert!(failure.to_string().contains("admin-bad-body"), "{reason}: {failure}");
+    }
+}
+
 async fn measure(cluster: &Cluster, at: &str, signals: &[(&str, f64)]) {
     let one = |(node, dbm): &(&str, f64)| Measurement {
         ae: "Cmeter0".into(),
@@ -479,6 +532,8 @@ async fn row_g15_labelled_data_leaves_and_does_not_come_back() {
     // The primary itself has to go.
     cluster.admin("cloud").label("Cmeter0", &label(Some("hosts:edge1"))).await.unwrap();
     cluster.placed("cloud", "Cmeter0", "its data is at edge1 alone", |p| within(p, &["edge1"])).await;
+    let reasons: Vec<_> = journal(&cluster).await.iter().filter(|h| h.to == "edge1").map(|h| h.reason).collect();
+    assert_eq!(reasons, [MoveReason::Residency]);
     assert_eq!(cluster.ae("cloud", "Cmeter0").await.residency.as_deref(), Some("hosts:edge1"));
     all_write(&writers, 20).await;
     let mut written = Vec::new();

@@ -52,7 +52,7 @@ pub struct DrainGroup {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DrainFailure {
     /// The group.
-    pub group: String,
+    pub group: GroupId,
     /// A short word for machines.
     pub code: String,
     /// In words.
@@ -66,10 +66,31 @@ pub enum DrainState {
     /// Moves are under way or wait.
     #[default]
     Running,
-    /// All have moved.
+    /// Nothing is left there.
     Done,
     /// It has ended, and some have not moved.
     Failed,
+}
+
+/// What a drain has behind it when a round begins, or when its node dies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Groups that the drain is about.
+    pub total: u64,
+    /// Moved.
+    pub moved: u64,
+    /// No longer there because the node died.
+    pub failed_over: u64,
+}
+
+impl Behind {
+    /// The node has died and leads `left` of the groups still, since nobody else may. All others that had not moved have
+    /// failed over; so have, as far as is known, those that moved after the last report. Said twice it changes nothing.
+    #[must_use]
+    pub fn after_death(self, left: u64) -> Self {
+        let failed_over = self.total.saturating_sub(self.moved.saturating_add(left)).max(self.failed_over);
+        Self { total: self.moved.saturating_add(failed_over).saturating_add(left), failed_over, ..self }
+    }
 }
 
 /// Progress of a drain.
@@ -81,6 +102,8 @@ pub struct DrainProgress {
     pub total: u64,
     /// Moved so far.
     pub moved: u64,
+    /// No longer there because the node died.
+    pub failed_over: u64,
     /// Under way.
     pub running: u64,
     /// Waiting.
@@ -95,7 +118,7 @@ pub struct DrainProgress {
     pub failures: Vec<DrainFailure>,
 }
 
-/// A drain: what waits, what runs, what has ended. `total = moved + running + waiting + failed` always holds.
+/// A drain: what waits, what runs, what has ended. `total = moved + failed_over + running + waiting + failed` always holds.
 #[derive(Debug)]
 pub struct DrainPlan {
     options: DrainOptions,
@@ -105,6 +128,7 @@ pub struct DrainPlan {
     running: BTreeMap<GroupId, u64>,
     next_start_ms: u64,
     moved: u64,
+    failed_over: u64,
     failed: u64,
     pinned: u64,
     left_off: u64,
@@ -123,6 +147,7 @@ impl DrainPlan {
             running: BTreeMap::new(),
             next_start_ms: 0,
             moved: 0,
+            failed_over: 0,
             failed: 0,
             pinned: 0,
             left_off: 0,
@@ -130,6 +155,13 @@ impl DrainPlan {
         };
         plan.add(groups);
         plan
+    }
+
+    /// Counts what earlier rounds did as well. What they did not end is counted anew, by what is on the node now.
+    #[must_use]
+    pub fn going_on(mut self, behind: Behind) -> Self {
+        (self.moved, self.failed_over) = (behind.moved, behind.failed_over);
+        self
     }
 
     /// Groups that came to the node before everybody knew that it is being emptied. Known ones are ignored; new ones wait
@@ -189,7 +221,7 @@ impl DrainPlan {
     fn fail(&mut self, group: GroupId, code: String, text: String) {
         self.failed += 1;
         if self.failures.len() < FAILED_LISTED_MAX {
-            self.failures.push(DrainFailure { group: group.to_string(), code, text });
+            self.failures.push(DrainFailure { group, code, text });
         }
     }
 
@@ -207,8 +239,9 @@ impl DrainPlan {
                 (true, 0) => DrainState::Done,
                 (true, _) => DrainState::Failed,
             },
-            total: self.moved + running + waiting + self.failed,
+            total: self.moved + self.failed_over + running + waiting + self.failed,
             moved: self.moved,
+            failed_over: self.failed_over,
             running,
             waiting,
             failed: self.failed,

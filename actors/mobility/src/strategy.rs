@@ -25,6 +25,8 @@ pub enum MoveReason {
     Drain,
     /// Its former host is back.
     Failback,
+    /// Its label forbids its host (G15).
+    Residency,
     /// Its host carries too much (S03).
     LoadBalance,
     /// Its host died (H03). Never an order: the directory promotes a replica; the reason serves records and figures.
@@ -33,8 +35,18 @@ pub enum MoveReason {
 
 impl MoveReason {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Operator, Self::Device, Self::Network, Self::Drain, Self::Failback, Self::LoadBalance, Self::Failover];
+    pub const ALL: [Self; 8] = [
+        Self::Operator,
+        Self::Device,
+        Self::Network,
+        Self::Drain,
+        Self::Failback,
+        Self::Residency,
+        Self::LoadBalance,
+        Self::Failover,
+    ];
+    /// What somebody outside may give as the reason of an order; the others are the cluster's own findings.
+    pub const OF_ORDERS: [Self; 3] = [Self::Operator, Self::Network, Self::LoadBalance];
 
     /// As in JSON, in metrics, and as the runtime's `reason`.
     pub const fn as_str(self) -> &'static str {
@@ -44,6 +56,7 @@ impl MoveReason {
             Self::Network => "network",
             Self::Drain => "drain",
             Self::Failback => "failback",
+            Self::Residency => "residency",
             Self::LoadBalance => "load_balance",
             Self::Failover => "failover",
         }
@@ -121,6 +134,10 @@ impl MoveRequest {
     /// The group's former host is back.
     pub fn failback(group: GroupId, target: NodeId) -> Self {
         Self::new(Subject::Group(group), Some(target), MoveReason::Failback)
+    }
+    /// The group's label forbids its host.
+    pub fn residency(group: GroupId) -> Self {
+        Self::new(Subject::Group(group), None, MoveReason::Residency)
     }
     /// The group's host carries too much.
     pub fn load_balance(group: GroupId, target: NodeId) -> Self {

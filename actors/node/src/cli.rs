@@ -86,14 +86,14 @@ pub enum Command {
         /// AE-ID or name
         ae: String,
         /// How many
-        #[arg(short, default_value_t = 3)]
+        #[arg(short, default_value_t = 3, value_parser = at_least_one)]
         n: usize,
     },
     /// The moves so far with their times, of all nodes
     #[command(after_help = "Example:\n  onemec handovers\n  onemec handovers --last 20 --json")]
     Handovers {
         /// Only the last ones
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = at_least_one)]
         last: Option<usize>,
         /// Only what the asked node has recorded
         #[arg(long)]
@@ -355,5 +355,14 @@ mod tests {
             }
             open.extend(nested);
         }
+    }
+}
+
+/// Nothing at all is no answer that anybody wants.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(n) => Ok(n),
+        Err(e) => Err(format!("{e}")),
     }
 }

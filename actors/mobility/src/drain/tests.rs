@@ -47,7 +47,7 @@ fn in_order_and_paced() {
     assert_eq!((p.state, p.total, p.moved, p.running, p.failed, p.pinned), (DrainState::Running, 3, 1, 1, 1, 1));
     plan.ended(GroupId::made(1, 2, 0), Ok(()));
     assert_eq!(plan.progress().state, DrainState::Failed);
-    assert_eq!(plan.progress().failures[0].group, GroupId::made(1, 1, 0).to_string());
+    assert_eq!(plan.progress().failures[0].group, GroupId::made(1, 1, 0));
     plan.add(&[group(1), group(7)]);
     assert_eq!(ids(&plan.start(99)), [7], "what came later is moved too, what failed is not tried again");
 }
@@ -56,6 +56,27 @@ fn in_order_and_paced() {
 fn an_empty_node_is_done_at_once() {
     let plan = DrainPlan::new(&[], None, DrainOptions::default());
     assert_eq!(plan.progress().state, DrainState::Done);
+}
+
+#[test]
+fn a_death_in_the_middle_keeps_the_total() {
+    // 31 groups, 3 moved: the node dies, 26 fail over, 2 had no other member.
+    let behind = Behind { total: 31, moved: 3, failed_over: 0 }.after_death(2);
+    assert_eq!(behind, Behind { total: 31, moved: 3, failed_over: 26 });
+    assert_eq!(behind.after_death(2), behind, "said twice");
+    // It comes back and moves the two that wait for it.
+    let mut plan = DrainPlan::new(&[group(1), group(2)], None, DrainOptions::default()).going_on(behind);
+    assert_eq!(ids(&plan.start(0)), [1, 2]);
+    let p = plan.progress();
+    assert_eq!((p.state, p.total, p.moved, p.failed_over, p.running), (DrainState::Running, 31, 3, 26, 2));
+    plan.ended(GroupId::made(1, 1, 0), Ok(()));
+    plan.ended(GroupId::made(1, 2, 0), Ok(()));
+    let p = plan.progress();
+    assert_eq!((p.state, p.total, p.moved, p.failed_over), (DrainState::Done, 31, 5, 26));
+    // Nothing was left: it returns to an empty node.
+    let behind = Behind { total: 31, moved: 0, failed_over: 0 }.after_death(0);
+    let p = DrainPlan::new(&[], None, DrainOptions::default()).going_on(behind).progress();
+    assert_eq!((p.state, p.total, p.moved, p.failed_over), (DrainState::Done, 31, 0, 31));
 }
 
 proptest! {

@@ -259,10 +259,17 @@ pub struct MoveResult {
     pub handover: Handover,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
 /// KPIs of one move (row H10). `GET /admin/v1/handovers?after=&limit=` gives a [`HandoverPage`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Handover {
-    /// Number of the move, rising per answering node, also over restarts.
+    /// Number of the move, rising per answering node, also over restarts. Left out (0) in the answer to an order if the
+    /// answering node had no part in the move, or nothing was moved.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub id: u64,
     /// The same at every node that took part: boot of the source and its number there, or group and epoch of a takeover.
     #[serde(default)]
@@ -447,10 +454,16 @@ pub struct Drain {
     pub node: String,
     /// `running`, `done`, `failed` (it is tried again while the node stays marked).
     pub state: String,
-    /// Groups that were there.
+    /// Groups that were there: `moved`, `failed_over`, `running`, `waiting` and those that did not move.
     pub total: u64,
     /// Moved so far.
     pub moved: u64,
+    /// No longer there because the node died: other members of their groups lead them.
+    #[serde(default)]
+    pub failed_over: u64,
+    /// `node-died` if the node died during the drain; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub code: String,
     /// Under way.
     #[serde(default)]
     pub running: u64,
@@ -460,8 +473,21 @@ pub struct Drain {
     /// Stay, since they belong to the CSEBase.
     #[serde(default)]
     pub pinned: u64,
-    /// Could not be moved, with the reason each (the first 100); `node` is the group.
-    pub failed: Vec<Excluded>,
+    /// Not moved, with the reason each (the first 100).
+    pub failed: Vec<NotMoved>,
+}
+
+/// A group that a drain did not move; it is served where it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotMoved {
+    /// AE-IDs of the group.
+    pub aes: Vec<String>,
+    /// The group.
+    pub group: String,
+    /// Reason code, with a page under docs/errors.
+    pub code: String,
+    /// In words.
+    pub text: String,
 }
 
 /// `GET /admin/v1/capabilities`.

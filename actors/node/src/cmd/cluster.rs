@@ -112,23 +112,46 @@ pub(super) async fn drain(context: &Context, node: String, to: Option<String>, u
     }
     let begun = admin.drain(&order).await?;
     let bar = if context.json { ProgressBar::hidden() } else { ProgressBar::new(begun.total) };
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} groups moved, {elapsed}") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} groups gone, {elapsed}") {
         bar.set_style(style);
     }
     let last = watch(&admin, begun, &bar).await?;
     bar.finish_and_clear();
     let done = last.state == "done";
-    context.print(&last, |d| {
-        let mut out = format!("node {}: {}, {} of {} groups moved\n", d.node, d.state, d.moved, d.total);
-        for f in &d.failed {
-            let _ = writeln!(out, "  {}: {} ({})", f.node, f.text, f.code);
+    context.print(&last, drained)?;
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn drained(d: &Drain) -> String {
+    let mut out = format!("node {}: {}, {} of {} groups moved", d.node, d.state, d.moved, d.total);
+    if d.failed_over > 0 {
+        let _ = write!(out, ", {} failed over to other nodes", d.failed_over);
+    }
+    out.push('\n');
+    if !d.code.is_empty() {
+        let _ = writeln!(out, "    the node died during the drain (docs/errors/{}.md)", d.code);
+    }
+    for f in &d.failed {
+        let _ = writeln!(out, "  {}: {} ({})", f.aes.join(", "), f.text, f.code);
+    }
+    match d.state.as_str() {
+        "done" => {}
+        "running" => {
+            let _ = writeln!(
+                out,
+                "    -> {} under way, {} waiting, no progress for {} s: it goes on by itself, GET /admin/v1/drains/{} tells",
+                d.running,
+                d.waiting,
+                STALL.as_secs(),
+                d.id
+            );
         }
-        if !done {
+        _ if d.failed.iter().any(|f| f.code != d.code) => {
             out.push_str("    -> `onemec candidates AE` says why a device has nowhere to go\n");
         }
-        out
-    })?;
-    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        _ => out.push_str("    -> start the node: what it alone has leaves it then\n"),
+    }
+    out
 }
 
 async fn watch(admin: &AdminClient, begun: Drain, bar: &ProgressBar) -> Result<Drain, CommandError> {
@@ -136,11 +159,11 @@ async fn watch(admin: &AdminClient, begun: Drain, bar: &ProgressBar) -> Result<D
     while last.state == "running" && progress.elapsed() < STALL {
         tokio::time::sleep(POLL).await;
         let now = admin.drain_progress(last.id).await?;
-        if now.moved != last.moved {
+        if now != last {
             progress = Instant::now();
         }
         bar.set_length(now.total);
-        bar.set_position(now.moved);
+        bar.set_position(now.moved + now.failed_over);
         last = now;
     }
     Ok(last)

@@ -172,7 +172,7 @@ pub(super) async fn handovers(context: &Context, last: Option<usize>, here: bool
 }
 
 fn row(h: &Handover) -> [String; 14] {
-    let reason = format!("{:?}", h.reason).to_lowercase();
+    let reason = h.reason.to_string();
     let known = |us: Option<u64>| us.map_or_else(|| "-".to_owned(), ms);
     [
         h.id.to_string(),

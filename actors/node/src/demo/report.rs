@@ -194,6 +194,7 @@ fn word(kind: MoveReason) -> &'static str {
         MoveReason::Network => "network",
         MoveReason::Drain => "drain",
         MoveReason::Failback => "failback",
+        MoveReason::Residency => "residency",
         MoveReason::LoadBalance => "load balance",
         MoveReason::Failover => "failover (kill -9)",
     }

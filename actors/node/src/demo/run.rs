@@ -277,7 +277,7 @@ impl<'a> Stage<'a> {
         }
         let done = drain.state == "done";
         if !done {
-            let first = drain.failed.first().map(|f| format!("; {}: {}", f.node, f.text)).unwrap_or_default();
+            let first = drain.failed.first().map(|f| format!("; {}: {}", f.aes.join(", "), f.text)).unwrap_or_default();
             self.problems.push(format!("drain of {node}: {}, {} of {}{first}", drain.state, drain.moved, drain.total));
         }
         tokio::time::sleep(AFTER).await;

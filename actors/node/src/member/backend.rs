@@ -9,7 +9,7 @@ use onemec_cse::Cse;
 use onemec_cse::http::HttpFigures;
 use onemec_mobility::candidates::Location;
 use onemec_mobility::residency::Residency;
-use onemec_mobility::strategy::MoveRequest;
+use onemec_mobility::strategy::{MoveReason, MoveRequest};
 use onemec_runtime::audit::Audit;
 use onemec_runtime::exec::Runtime;
 use onemec_runtime::host::Host;
@@ -170,6 +170,11 @@ impl Backend {
     }
 
     async fn run_move(&self, live: &Live, order: &MoveOrder) -> Answer<MoveResult> {
+        if !MoveReason::OF_ORDERS.contains(&order.reason) {
+            let may = MoveReason::OF_ORDERS.map(MoveReason::as_str).join(", ");
+            let text = format!("`{}` is no reason of an order, nothing was moved", order.reason);
+            return Err(AdminError::new(400, "admin-bad-body", text, format!("give one of {may}, or leave it out")));
+        }
         let found = views::find_ae(live, &order.ae)?;
         let target = order.to.as_deref().map(|name| self.node_named(name)).transpose()?;
         let request = MoveRequest { reason: order.reason, ..MoveRequest::operator(found.context, target) };

@@ -1,18 +1,23 @@
 //! Drains (row H02): the order and its progress lie in the directory, so that every node can answer, and whoever ordered
-//! may go. The node that is being emptied moves its groups itself; when it comes back it goes on.
+//! may go. The node that is being emptied moves its groups itself; when it comes back it goes on. While it is dead the
+//! directory's leader says what became of its drain.
 
 use std::time::Duration;
 
 use onemec_core::context::ContextKind;
-use onemec_core::directory::Command;
-use onemec_mobility::drain::{DrainGroup, DrainOptions, DrainPlan, DrainProgress, DrainState, Drainer};
+use onemec_core::directory::{Command, Directory};
+use onemec_mobility::drain::{
+    Behind, DrainGroup, DrainOptions, DrainPlan, DrainProgress, DrainState, Drainer, FAILED_LISTED_MAX,
+};
+use onemec_mobility::strategy::Subject;
 use onemec_runtime::exec::Runtime;
-use onemec_wire::NodeId;
+use onemec_wire::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::mover::Mover;
-use crate::admin::types::{Drain, Excluded};
+use super::residency::aes_in;
+use crate::admin::types::{Drain, NotMoved};
 
 /// Moves of one drain that are under way at once, at most: each freezes a group and takes a directory command.
 const PARALLEL_MAX: usize = 16;
@@ -24,6 +29,8 @@ const FACT_MAX: Duration = Duration::from_secs(3);
 /// Beyond a move's own deadline: the runtime ends every move by itself.
 const SLACK: Duration = Duration::from_secs(10);
 const PROGRESS: &str = "drain/";
+/// Of a drain whose node died during it.
+const NODE_DIED: &str = "node-died";
 
 /// Name of the fact that says that a node is being emptied; its value is the order.
 pub(super) fn fact_of(node: NodeId) -> String {
@@ -48,14 +55,15 @@ pub(super) struct Order {
 /// In words, if the directory does not take it.
 pub(super) async fn begin(runtime: &Runtime, node: NodeId, name: &str, to: Option<NodeId>) -> Result<Drain, String> {
     let id = runtime.clock().wall_ms();
-    let (total, up) = {
+    let drain = {
         let directory = runtime.directory().read();
-        let total = groups_led(&directory, node, |_| 0).iter().filter(|g| !g.pinned).count();
-        (total as u64, directory.node(node).is_some_and(|n| n.up))
+        let total = left_at(&directory, node).len() as u64;
+        let drain = Drain { id, node: name.into(), state: "running".into(), total, waiting: total, ..Drain::default() };
+        match directory.node(node).is_some_and(|n| n.up) {
+            true => drain,
+            false => after_death(&directory, node, &drain),
+        }
     };
-    // A dead node leads nothing: it stays empty when it comes back.
-    let state = if up { "running" } else { "done" };
-    let drain = Drain { id, node: name.into(), state: state.into(), total, waiting: total, ..Drain::default() };
     say(runtime, node, &drain).await?;
     let order = Order { id, to: to.map(|n| n.0) };
     let value = serde_json::to_string(&order).map_err(|e| e.to_string())?;
@@ -73,8 +81,80 @@ pub(super) async fn end(runtime: &Runtime, node: NodeId) -> Result<(), String> {
 
 /// The latest drain of each node.
 pub(super) fn all(runtime: &Runtime) -> Vec<Drain> {
-    let directory = runtime.directory().read();
-    directory.facts(PROGRESS).filter_map(|(_, value)| serde_json::from_str(value).ok()).collect()
+    known(&runtime.directory().read()).map(|(_, drain)| drain).collect()
+}
+
+fn known(directory: &Directory) -> impl Iterator<Item = (NodeId, Drain)> {
+    directory.facts(PROGRESS).filter_map(|(name, value)| {
+        let node = name.strip_prefix(PROGRESS)?.parse().ok()?;
+        Some((NodeId(node), serde_json::from_str(value).ok()?))
+    })
+}
+
+fn order_of(directory: &Directory, node: NodeId) -> Option<Order> {
+    directory.fact(&fact_of(node)).and_then(|v| serde_json::from_str(v).ok())
+}
+
+/// Groups that a drain of the node has not got away.
+fn left_at(directory: &Directory, node: NodeId) -> Vec<GroupId> {
+    groups_led(directory, node, |_| 0).into_iter().filter(|g| !g.pinned).map(|g| g.group).collect()
+}
+
+/// How a drain stands whose node is dead: most groups have failed over; what nobody else may lead waits for the node.
+fn after_death(directory: &Directory, node: NodeId, drain: &Drain) -> Drain {
+    let left = left_at(directory, node);
+    let behind = behind(drain).after_death(left.len() as u64);
+    let failed = left.iter().take(FAILED_LISTED_MAX).map(|group| NotMoved {
+        aes: aes_in(directory, *group),
+        group: group.to_string(),
+        code: NODE_DIED.into(),
+        text: format!(
+            "{} died, and no other live node has all of it: it is served again when the node is back",
+            drain.node
+        ),
+    });
+    Drain {
+        state: if left.is_empty() { "done" } else { "failed" }.into(),
+        code: NODE_DIED.into(),
+        total: behind.total,
+        failed_over: behind.failed_over,
+        running: 0,
+        waiting: 0,
+        failed: failed.collect(),
+        ..drain.clone()
+    }
+}
+
+fn behind(drain: &Drain) -> Behind {
+    Behind { total: drain.total, moved: drain.moved, failed_over: drain.failed_over }
+}
+
+/// As the directory's leader: says of each drain whose node is dead what became of it.
+async fn settle_dead(runtime: &Runtime) {
+    if runtime.directory().leader() != Some(runtime.member().node) {
+        return;
+    }
+    let settled: Vec<(NodeId, Drain)> = {
+        let directory = runtime.directory().read();
+        known(&directory)
+            .filter(|(node, drain)| {
+                let ordered = order_of(&directory, *node).is_some_and(|o| o.id == drain.id);
+                let open = drain.state == "running" || (drain.state == "failed" && ordered);
+                open && directory.node(*node).is_none_or(|n| !n.up)
+            })
+            .map(|(node, drain)| (node, after_death(&directory, node, &drain), drain))
+            .filter(|(_, after, before)| after != before)
+            .map(|(node, after, _)| (node, after))
+            .collect()
+    };
+    for (node, drain) in settled {
+        match say(runtime, node, &drain).await {
+            Ok(()) => {
+                tracing::info!(node = drain.node, failed_over = drain.failed_over, "its drain ended with its death")
+            }
+            Err(e) => tracing::warn!(node = drain.node, "what became of its drain could not be said: {e}"),
+        }
+    }
 }
 
 async fn set(runtime: &Runtime, name: String, value: Option<String>) -> Result<(), String> {
@@ -87,11 +167,7 @@ async fn say(runtime: &Runtime, node: NodeId, drain: &Drain) -> Result<(), Strin
     set(runtime, progress_of(node), Some(value)).await
 }
 
-fn groups_led(
-    directory: &onemec_core::directory::Directory,
-    node: NodeId,
-    bytes: impl Fn(onemec_wire::GroupId) -> u64,
-) -> Vec<DrainGroup> {
+fn groups_led(directory: &Directory, node: NodeId, bytes: impl Fn(GroupId) -> u64) -> Vec<DrainGroup> {
     let led = directory.groups().filter(|(_, p)| p.primary.node == node);
     led.map(|(group, p)| {
         let pinned = p.contexts.iter().any(|c| directory.context(*c).is_some_and(|e| e.pinned));
@@ -106,11 +182,15 @@ pub(super) async fn run(mover: Mover, name: String, moves_max: u32) {
     let me = runtime.member().node;
     let options = DrainOptions { moves_max: (moves_max as usize).clamp(1, PARALLEL_MAX), ..DrainOptions::default() };
     let mut not_before = tokio::time::Instant::now();
+    let mut is_first = true;
     loop {
         tokio::time::sleep(LOOK).await;
+        settle_dead(&runtime).await;
+        // What an earlier boot left undone and is no longer here has failed over.
+        let is_boot = std::mem::take(&mut is_first);
         let (order, known) = {
             let directory = runtime.directory().read();
-            let order = directory.fact(&fact_of(me)).and_then(|v| serde_json::from_str::<Order>(v).ok());
+            let order = order_of(&directory, me);
             let known = directory.fact(&progress_of(me)).and_then(|v| serde_json::from_str::<Drain>(v).ok());
             (order, known)
         };
@@ -130,10 +210,12 @@ pub(super) async fn run(mover: Mover, name: String, moves_max: u32) {
         if !fresh && groups.iter().all(|g| g.pinned) {
             continue;
         }
-        // A boot before this one, or a round before this one, has moved some already.
-        let done_before = if before.id == order.id { before.moved } else { 0 };
-        let shown = |p: &DrainProgress| drain_of(order.id, &name, done_before, p);
-        let plan = DrainPlan::new(&groups, order.to.map(NodeId), options);
+        let mut before = Drain { id: order.id, node: name.clone(), ..before };
+        if is_boot && fresh {
+            before = after_death(&runtime.directory().read(), me, &before);
+        }
+        let shown = |p: &DrainProgress| drain_of(&runtime.directory().read(), &before, p);
+        let plan = DrainPlan::new(&groups, order.to.map(NodeId), options).going_on(behind(&before));
         let end = one_round(&mover, me, plan, shown).await;
         tracing::info!(moved = end.moved, failed = end.failed, "drain round ended");
         not_before = tokio::time::Instant::now() + AGAIN;
@@ -151,7 +233,12 @@ async fn one_round(
     let (drainer, told) = Drainer::new(mover.move_max + SLACK, cancelled);
     let moving = drainer.run(plan, |request| {
         let mover = mover.clone();
-        async move { mover.carry_out(&request, None).await.map(drop).map_err(|e| (e.code, e.text)) }
+        async move {
+            let ended = mover.carry_out(&request, None).await;
+            // It was deleted, or somebody else's order took it away: it is not here, and that was asked for.
+            let gone = matches!(request.subject, Subject::Group(g) if mover.primary(g) != Some(me));
+            if gone { Ok(()) } else { ended.map(drop).map_err(|e| (e.code, e.text)) }
+        }
     });
     tokio::pin!(moving);
     let mut ticks = tokio::time::interval(LOOK);
@@ -179,20 +266,27 @@ async fn one_round(
     end
 }
 
-fn drain_of(id: u64, name: &str, done_before: u64, p: &DrainProgress) -> Drain {
+/// `before`: the drain as it stood when the round began.
+fn drain_of(directory: &Directory, before: &Drain, p: &DrainProgress) -> Drain {
     let state = match p.state {
         DrainState::Running => "running",
         DrainState::Done => "done",
         DrainState::Failed => "failed",
     };
-    let failed =
-        p.failures.iter().map(|f| Excluded { node: f.group.clone(), code: f.code.clone(), text: f.text.clone() });
+    let failed = p.failures.iter().map(|f| NotMoved {
+        aes: aes_in(directory, f.group),
+        group: f.group.to_string(),
+        code: f.code.clone(),
+        text: f.text.clone(),
+    });
     Drain {
-        id,
-        node: name.into(),
+        id: before.id,
+        node: before.node.clone(),
         state: state.into(),
-        total: done_before + p.total,
-        moved: done_before + p.moved,
+        total: p.total,
+        moved: p.moved,
+        failed_over: p.failed_over,
+        code: before.code.clone(),
         running: p.running,
         waiting: p.waiting,
         pinned: p.pinned,

@@ -229,9 +229,12 @@ impl Journal {
         }
     }
 
-    /// An order that led to this record, in the form of the admin API.
+    /// An order that led to this record, in the form of the admin API. It has no number if this node had no part in the
+    /// move.
     pub(super) fn shown(&self, runtime: &Runtime, record: &MoveRecord) -> Handover {
-        self.handover_of(runtime, record)
+        let shown = self.handover_of(runtime, record);
+        let id = recent(&mut self.state.lock().moves, &shown.key).map_or(0, |known| known.id);
+        Handover { id, ..shown }
     }
 
     fn keep(&self, state: &mut State, mut handover: Handover) -> u64 {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use onemec_core::context::Contexts as _;
 use onemec_mobility::attempts::{AttemptOptions, Attempts, GaveUp, pursue};
+use onemec_mobility::candidates::ExclusionCode;
 use onemec_mobility::strategy::{MoveReason, MoveRequest};
 use onemec_runtime::exec::{MoveRecord, Runtime};
 use onemec_wire::{GroupId, NodeId};
@@ -48,6 +49,11 @@ impl Mover {
             Some(target) => vec![target],
             None => self.targets.order(group, request.reason == MoveReason::Drain),
         };
+        if order.is_empty()
+            && let Some(text) = self.targets.forbidden(group)
+        {
+            return Err(gave_up(ExclusionCode::Residency.as_str(), text));
+        }
         let within = within.unwrap_or(self.move_max);
         let begun = tokio::time::Instant::now();
         let clock = move || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -90,6 +90,12 @@ fn with_site<T>(directory: &Directory, node: NodeId, is_home: bool, look: impl F
     look(Site { name: text("name"), domain: text("domain"), region: text("region"), trust: &trust, is_home })
 }
 
+/// The AE-IDs of a group.
+pub(super) fn aes_in(directory: &Directory, group: GroupId) -> Vec<String> {
+    let contexts = directory.group(group).map_or(&[][..], |p| &p.contexts);
+    contexts.iter().filter_map(|c| ae_of(&directory.context(*c)?.keys)).map(str::to_owned).collect()
+}
+
 fn ae_of(keys: &[Key]) -> Option<&str> {
     keys.iter().find_map(|k| k.name.strip_prefix(AE_KEY))
 }

@@ -9,7 +9,7 @@ use onemec_core::context::BoxFuture;
 use onemec_core::context::ContextKind;
 use onemec_core::directory::Directory;
 use onemec_mobility::failback::{self, Displaced, FailbackOptions, Returned};
-use onemec_mobility::strategy::{MoveReason, MoveRequest, Subject};
+use onemec_mobility::strategy::{MoveRequest, Subject};
 use onemec_runtime::audit::Audit;
 use onemec_runtime::directory::Change;
 use onemec_runtime::exec::Runtime;
@@ -312,14 +312,5 @@ fn misplaced(steward: &Steward) -> Vec<MoveRequest> {
         .filter(|g| directory.group(*g).is_some_and(|p| p.primary.node == me))
         .collect();
     groups.dedup();
-    groups
-        .into_iter()
-        .map(|group| MoveRequest {
-            subject: Subject::Group(group),
-            target: None,
-            reason: MoveReason::Network,
-            bundle: Vec::new(),
-            attachment: None,
-        })
-        .collect()
+    groups.into_iter().map(MoveRequest::residency).collect()
 }

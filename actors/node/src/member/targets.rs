@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use onemec_core::context::ContextKind;
 use onemec_core::place;
-use onemec_mobility::candidates::{CANDIDATES_MAX, Location, Policy, Ranking, TargetFacts, Wanted, rank};
+use onemec_mobility::candidates::{
+    CANDIDATES_MAX, ExclusionCode, Location, Policy, Ranking, TargetFacts, Wanted, rank,
+};
 use onemec_runtime::exec::Runtime;
 use onemec_runtime::lease::boottime;
 use onemec_runtime::membership::{Heard, MembershipHandle};
@@ -98,6 +100,13 @@ impl Targets {
             step(a.score).total_cmp(&step(b.score)).then_with(|| turn(a.node).cmp(&turn(b.node)))
         });
         candidates.iter().map(|c| c.node).collect()
+    }
+
+    /// Why no node may have a group's data, if it is a label that leaves none (row G15).
+    pub(super) fn forbidden(&self, group: GroupId) -> Option<String> {
+        let ranking = self.ranking(group);
+        let by_label = ranking.excluded.into_iter().find(|e| e.code == ExclusionCode::Residency)?;
+        ranking.candidates.is_empty().then_some(by_label.text)
     }
 
     /// By gossip; a node that was not heard is too old to be a target.
