@@ -172,7 +172,7 @@ pub struct DemoArgs {
     /// First port; 0: whatever is free
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub port_base: u16,
-    /// Keep data, logs and histories here; left out: a temporary folder
+    /// Keep data and logs here; left out: a temporary folder
     #[arg(long)]
     pub dir: Option<PathBuf>,
 }

@@ -265,7 +265,7 @@ impl fmt::Display for Report {
             writeln!(f, "\nPROBLEM {problem}")?;
         }
         if let Some(dir) = &self.dir {
-            writeln!(f, "\ndata, logs and histories: {dir}")?;
+            writeln!(f, "\ndata and logs: {dir}")?;
         }
         writeln!(f, "\n{}", if self.ok { "all invariants held" } else { "FAILED" })
     }
