@@ -335,6 +335,15 @@ pub enum ConfigCommand {
     },
 }
 
+/// Nothing at all is no answer that anybody wants.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(n) => Ok(n),
+        Err(e) => Err(format!("{e}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,14 +364,5 @@ mod tests {
             }
             open.extend(nested);
         }
-    }
-}
-
-/// Nothing at all is no answer that anybody wants.
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be at least 1".into()),
-        Ok(n) => Ok(n),
-        Err(e) => Err(format!("{e}")),
     }
 }
