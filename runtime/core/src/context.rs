@@ -65,6 +65,9 @@ pub struct Effect {
     /// Effects of one lane are delivered in order, one at a time; different lanes do not wait for each other.
     /// A subscription is a lane.
     pub lane: u64,
+    /// The outbox is bounded: what does not fit is dropped, a required effect last (rule 13 depends on some). The actor sees
+    /// to it that few of them wait.
+    pub required: bool,
     /// What to do, for the actor's [`EffectHandler`].
     pub head: Bytes,
     /// Payload.
@@ -193,8 +196,8 @@ pub enum Delivery {
     /// Done, or refused for good: the lane goes on. If there is an operation, it is run on the context (a subscription
     /// counts its notifications, is deleted when its target says so).
     Done(Option<Op>),
-    /// Try again after the runtime's backoff.
-    Retry,
+    /// Try again after the runtime's backoff; no sooner than the receiver wants it, within the runtime's bound.
+    Retry(Option<Duration>),
 }
 
 /// Delivers effects; asynchronous, does the I/O.

@@ -31,13 +31,13 @@ impl Deliverer for Out {
             let delivery = match handler {
                 Some(h) => tokio::time::timeout(ATTEMPT_MAX, h.deliver(id, effect, ATTEMPT_MAX))
                     .await
-                    .unwrap_or(Delivery::Retry),
+                    .unwrap_or(Delivery::Retry(None)),
                 // Nobody here delivers for this kind: it would wait for ever.
                 None => Delivery::Done(None),
             };
             group(match delivery {
                 Delivery::Done(op) => GroupMsg::Delivered(id, lane, op),
-                Delivery::Retry => GroupMsg::Undelivered(lane),
+                Delivery::Retry(after) => GroupMsg::Undelivered(lane, after),
             });
         });
     }

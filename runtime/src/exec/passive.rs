@@ -67,6 +67,8 @@ pub struct MemoryFigures {
     pub activations: u64,
     /// Groups that left since the start.
     pub passivations: u64,
+    /// Effects of groups led here that found no room in the outbox, since the start.
+    pub effects_dropped: u64,
 }
 
 /// Use and size of an active group: written by its actor, read by the sweep.
@@ -158,6 +160,7 @@ pub(super) struct Memory {
     timers: Mutex<BTreeSet<(u64, GroupId)>>,
     activations: AtomicU64,
     passivations: AtomicU64,
+    pub(super) effects_dropped: Arc<AtomicU64>,
 }
 
 impl Memory {
@@ -168,6 +171,7 @@ impl Memory {
             timers: Mutex::default(),
             activations: AtomicU64::new(0),
             passivations: AtomicU64::new(0),
+            effects_dropped: Arc::default(),
         }
     }
 }
@@ -332,6 +336,7 @@ impl Runtime {
         let mut figures = MemoryFigures {
             activations: memory.activations.load(Ordering::Relaxed),
             passivations: memory.passivations.load(Ordering::Relaxed),
+            effects_dropped: memory.effects_dropped.load(Ordering::Relaxed),
             ..MemoryFigures::default()
         };
         for entry in &self.inner.groups {

@@ -163,6 +163,7 @@ impl Runtime {
             load: Arc::new(move |fresh| loader.load(group, fresh)),
             rest: Arc::new(move |passive| resting.put_to_rest(group, id, passive)),
             meter,
+            effects_dropped: self.inner.memory.effects_dropped.clone(),
             forward: Arc::new(move |node, epoch, write| forward.forward_parked(node, epoch, write)),
         };
         let mut exec = GroupExec::new(group, env, gate, replica, contexts);

@@ -10,6 +10,7 @@ use super::exec::Trouble;
 use super::locate::base_key;
 use super::{Handled, Inner, Job};
 use crate::access::{Asker, Stop};
+use crate::notify::Answered;
 use crate::op::{ReadOp, Reply, Way};
 use crate::tree::{Node, Target, Tree};
 
@@ -20,7 +21,7 @@ impl Inner {
             return Err(Refusal::new(Rsc::OPERATION_NOT_ALLOWED, "this resource takes no notifications").into());
         }
         let way = self.way(job, place, target.clone()).await?;
-        let response = self.sender.to_entity(&way.to, job.request, job.call.deadline).await?;
+        let response = self.sender.to_entity(&way.to, job.request, job.call.deadline).await?.response;
         Ok(Handled::from(Response { rqi: job.request.rqi.clone(), ..response }))
     }
 
@@ -64,7 +65,8 @@ impl Inner {
             cr: Some(creator.to_owned()),
             ..Notification::default()
         };
-        let response = self.notify_target(target, body.to_json().into(), self.stems.name("vrq"), &self.me).await?;
+        let response =
+            self.notify_target(target, body.to_json().into(), self.stems.name("vrq"), &self.me).await?.response;
         if response.rsc.is_success() {
             Ok(())
         } else {
@@ -79,7 +81,7 @@ impl Inner {
         body: Bytes,
         rqi: String,
         from: &CseIdentity,
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Answered, Refusal> {
         if !crate::machine::is_url(target) {
             return self.notify_entity(target, body, rqi).await;
         }
@@ -89,7 +91,7 @@ impl Inner {
     }
 
     /// Sends a NOTIFY to the AE or CSE behind a resource identifier.
-    async fn notify_entity(&self, target: &str, body: Bytes, rqi: String) -> Result<Response, Refusal> {
+    async fn notify_entity(&self, target: &str, body: Bytes, rqi: String) -> Result<Answered, Refusal> {
         let call = self.internal_call();
         let unreachable = || Refusal::new(Rsc::TARGET_NOT_REACHABLE, format!("{target} cannot be reached"));
         let facts = match self.resource_facts(target, &call).await {
@@ -108,7 +110,7 @@ impl Inner {
         let mut request = job.request.clone();
         // A stem that leaves its registrar becomes SP-relative.
         request.fr = Some(job.who.id.clone());
-        let response = self.sender.to_entity(&poa, &request, job.call.deadline).await?;
+        let response = self.sender.to_entity(&poa, &request, job.call.deadline).await?.response;
         Ok(Handled::from(Response { rqi: job.request.rqi.clone(), ..response }))
     }
 

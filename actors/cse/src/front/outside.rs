@@ -6,19 +6,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use onemec_core::context::{Answer, BoxFuture, CallError, Op, ReadHandler};
 use onemec_onem2m::access::Operations;
-use onemec_onem2m::{AttrId, CseIdentity, Refusal, Response, Rsc};
+use onemec_onem2m::{AttrId, CseIdentity, Refusal, Rsc};
 use onemec_wire::ContextId;
 
 use super::Cse;
 use super::exec::Done;
 use crate::access::{Asker, Stop};
-use crate::notify::Sender;
+use crate::notify::{Answered, Sender};
 use crate::op::{self, ReadOp, Reply, ResourceFacts};
 use crate::view::View;
 
 impl Cse {
     pub(crate) fn sender(&self) -> &Arc<Sender> {
         &self.inner.sender
+    }
+
+    /// Notifications that receivers refused, and that were tried for too long, since the start.
+    pub fn notifications_dropped(&self) -> (u64, u64) {
+        self.inner.sender.dropped.read()
     }
 
     /// Tells the directory which node (device) an AE belongs to.
@@ -52,7 +57,7 @@ impl Cse {
         body: Bytes,
         rqi: String,
         from: &CseIdentity,
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Answered, Refusal> {
         self.inner.notify_target(target, body, rqi, from).await
     }
 

@@ -61,7 +61,7 @@ pub(super) fn name_free(tree: &Tree, gone: Seq, outcome: &mut Outcome) {
     let Some(child) = tree.node(gone) else { return };
     if child.parent.and_then(|p| tree.node(p)).is_some_and(|p| p.ty == Ty::CSE_BASE) {
         let head = crate::codec::encode(&child.name.to_string());
-        outcome.effects.push(Effect { lane: NAME_LANE, head, body: Bytes::new() });
+        outcome.effects.push(Effect { lane: NAME_LANE, required: true, head, body: Bytes::new() });
     }
 }
 
@@ -71,7 +71,7 @@ pub(super) fn rebundled(tree: &Tree, seq: Seq, modified: &[AttrId], outcome: &mu
     let Some(ae) = tree.node(seq).filter(|n| n.ty == Ty::AE && modified.contains(&AttrId::NL)) else { return };
     let node_link = ae.text(AttrId::NL).map(str::to_owned);
     let head = crate::codec::encode(&node_link);
-    outcome.effects.push(Effect { lane: BUNDLE_LANE, head, body: Bytes::new() });
+    outcome.effects.push(Effect { lane: BUNDLE_LANE, required: true, head, body: Bytes::new() });
 }
 
 pub(super) fn child_created(tree: &Tree, cx: &Cx<'_>, parent: Seq, child: Found, outcome: &mut Outcome) {
@@ -182,7 +182,8 @@ fn notice(tree: &Tree, subscription: &Node, kind: NoticeKind, to: &str, at_ms: u
 }
 
 fn push(notice: Notice, body: Bytes, outcome: &mut Outcome) {
-    outcome.effects.push(Effect { lane: lane(&notice), head: crate::codec::encode(&notice), body });
+    let head = crate::codec::encode(&notice);
+    outcome.effects.push(Effect { lane: lane(&notice), required: false, head, body });
 }
 
 /// Notifications of one subscription to one target keep their order; a target that cannot be reached does not hold up

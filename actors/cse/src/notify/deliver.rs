@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use onemec_core::context::{BoxFuture, Delivery, Effect, EffectHandler, EffectId};
+use onemec_onem2m::Refusal;
 use onemec_onem2m::notification::{Event, Notification, uri_representation};
-use onemec_onem2m::{Refusal, Response, Rsc};
 
+use super::sender::Answered;
+use super::verdict::{Verdict, verdict};
 use crate::front::Cse;
 use crate::machine::{BUNDLE_LANE, NAME_LANE, Notice, NoticeKind};
 use crate::op::TreeOp;
@@ -36,26 +38,31 @@ impl NotifyHandler {
             return Delivery::Done(None);
         };
         let sent = tokio::time::timeout(deadline, self.send(id, &notice, effect)).await;
-        let failure = match sent {
-            Ok(Ok(response)) if response.rsc.is_success() => {
-                let counted = notice.counts.then(|| TreeOp::Notified(notice.subscription).op(bytes::Bytes::new()));
-                return Delivery::Done(counted);
-            }
-            // A receiver that answers with a refusal has got it: a repetition would be refused again.
-            Ok(Ok(response)) if response.rsc != Rsc::TARGET_NOT_REACHABLE => {
-                tracing::debug!(to = notice.to, rsc = %response.rsc, "a notification was refused");
-                return Delivery::Done(None);
-            }
-            Ok(Ok(response)) => response.rsc.to_string(),
-            Ok(Err(refusal)) => refusal.debug,
-            Err(_) => "the deadline passed".to_owned(),
+        let dropped = &self.cse.sender().dropped;
+        let (failure, after) = match sent {
+            Ok(Ok(answered)) => match verdict(&answered) {
+                Verdict::Taken => {
+                    let counted = notice.counts.then(|| TreeOp::Notified(notice.subscription).op(bytes::Bytes::new()));
+                    return Delivery::Done(counted);
+                }
+                Verdict::Refused => {
+                    dropped.refused();
+                    let (status, rsc) = (answered.status.as_u16(), answered.response.rsc);
+                    tracing::debug!(to = notice.to, status, %rsc, "a notification was refused");
+                    return Delivery::Done(None);
+                }
+                Verdict::Again => (answered.response.rsc.to_string(), answered.retry_after),
+            },
+            Ok(Err(refusal)) => (refusal.debug, None),
+            Err(_) => ("the deadline passed".to_owned(), None),
         };
         if self.cse.now_ms() > notice.at_ms.saturating_add(self.cse.sender().options().keep_ms) {
+            dropped.expired();
             tracing::warn!(to = notice.to, failure, "a notification is given up");
             return Delivery::Done(None);
         }
         tracing::debug!(to = notice.to, failure, "a notification will be sent again");
-        Delivery::Retry
+        Delivery::Retry(after)
     }
 
     async fn rebundle(&self, id: EffectId, effect: &Effect) -> Delivery {
@@ -67,7 +74,7 @@ impl NotifyHandler {
             Ok(()) => Delivery::Done(None),
             Err(error) => {
                 tracing::debug!(context = %id.context, %error, "the bundle will be told again");
-                Delivery::Retry
+                Delivery::Retry(None)
             }
         }
     }
@@ -81,12 +88,12 @@ impl NotifyHandler {
             Ok(()) => Delivery::Done(None),
             Err(refusal) => {
                 tracing::debug!(context = %id.context, %refusal, "the name will be given up again");
-                Delivery::Retry
+                Delivery::Retry(None)
             }
         }
     }
 
-    async fn send(&self, id: EffectId, notice: &Notice, effect: &Effect) -> Result<Response, Refusal> {
+    async fn send(&self, id: EffectId, notice: &Notice, effect: &Effect) -> Result<Answered, Refusal> {
         let home = self.cse.home_identity(id.context).await;
         let address = |path: &[String]| format!("{}/{}/{}", home.cse_id, home.base_name, path.join("/"));
         let mut body = Notification { sur: Some(address(&notice.path)), ..Notification::default() };

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use http::Uri;
+use http::header::RETRY_AFTER;
+use http::{StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -14,6 +15,7 @@ use onemec_onem2m::http_binding::{request_to_http, response_from_http};
 use onemec_onem2m::{Refusal, Request, Response, Rsc};
 use tokio::sync::Semaphore;
 
+use super::dropped::Dropped;
 use super::policy::SendOptions;
 use super::tls::{self, Secure};
 
@@ -49,6 +51,19 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What a receiver said, and how its HTTP server put it.
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer; a plain web server's is made from its status: OK or TARGET_NOT_REACHABLE.
+    pub response: Response,
+    /// Of HTTP.
+    pub status: StatusCode,
+    /// It speaks oneM2M: it gave a response status code.
+    pub has_rsc: bool,
+    /// When it wants to be asked again (RFC 9110 10.2.3, seconds).
+    pub retry_after: Option<Duration>,
+}
+
 /// The HTTP client of a node. Share one.
 pub struct Sender {
     options: SendOptions,
@@ -57,6 +72,7 @@ pub struct Sender {
     secure: OnceLock<Result<Secure, String>>,
     all: Arc<Semaphore>,
     hosts: DashMap<String, Arc<Semaphore>>,
+    pub(crate) dropped: Dropped,
 }
 
 impl Sender {
@@ -64,7 +80,14 @@ impl Sender {
     pub fn new(options: SendOptions) -> Arc<Self> {
         let client = pool(&options).build(tcp());
         let all = Arc::new(Semaphore::new(options.requests_max));
-        Arc::new(Self { options, client, secure: OnceLock::new(), all, hosts: DashMap::new() })
+        Arc::new(Self {
+            options,
+            client,
+            secure: OnceLock::new(),
+            all,
+            hosts: DashMap::new(),
+            dropped: Dropped::default(),
+        })
     }
 
     /// Its limits.
@@ -79,12 +102,12 @@ impl Sender {
         points_of_access: &[String],
         request: &Request,
         deadline: Duration,
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Answered, Refusal> {
         let until = tokio::time::Instant::now() + deadline;
         let mut why = String::from("it has no point of access for HTTP");
         for poa in points_of_access {
             match tokio::time::timeout_at(until, self.send(poa, request)).await {
-                Ok(Ok(response)) => return Ok(response),
+                Ok(Ok(answered)) => return Ok(answered),
                 Ok(Err(refusal)) => why = format!("{poa}: {}", refusal.debug),
                 Err(_) => {
                     why = format!("{poa}: the deadline passed");
@@ -96,7 +119,7 @@ impl Sender {
     }
 
     /// Sends a request to one URL: its path is the target's if it has one.
-    pub async fn send(&self, url: &str, request: &Request) -> Result<Response, Refusal> {
+    pub async fn send(&self, url: &str, request: &Request) -> Result<Answered, Refusal> {
         let bad = |what: String| Refusal::new(Rsc::TARGET_NOT_REACHABLE, what);
         // `?ct=json` picks the serialisation and is not for the receiver (TS-0001 9.6.8).
         let plain = url.split_once("?ct=").map_or(url, |(u, _)| u);
@@ -130,12 +153,16 @@ impl Sender {
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, self.options.response_bytes_max).collect().await;
         let body = body.map_err(|e| bad(e.to_string()))?.to_bytes();
-        if !head.headers.contains_key("x-m2m-rsc") {
+        let (status, has_rsc) = (head.status, head.headers.contains_key("x-m2m-rsc"));
+        let seconds = head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.trim().parse().ok());
+        let response = if has_rsc {
+            response_from_http(&head, body)?
+        } else {
             // A plain web server: its status is all that it says.
-            let rsc = if head.status.is_success() { Rsc::OK } else { Rsc::TARGET_NOT_REACHABLE };
-            return Ok(Response::new(rsc, request.rqi.clone(), request.rvi));
-        }
-        response_from_http(&head, body)
+            let rsc = if status.is_success() { Rsc::OK } else { Rsc::TARGET_NOT_REACHABLE };
+            Response::new(rsc, request.rqi.clone(), request.rvi)
+        };
+        Ok(Answered { response, status, has_rsc, retry_after: seconds.map(Duration::from_secs) })
     }
 
     fn secure(&self) -> Result<&Secure, String> {

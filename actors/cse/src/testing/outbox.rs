@@ -57,7 +57,7 @@ async fn run_lane(node: Arc<MemoryNode>, slot: Arc<Slot>, lane: u64) {
             continue;
         };
         match handler.deliver(id, effect, DEADLINE).await {
-            Delivery::Retry => tokio::time::sleep(BACKOFF).await,
+            Delivery::Retry(_) => tokio::time::sleep(BACKOFF).await,
             Delivery::Done(op) => {
                 if let Some(mut q) = slot.lanes.0.get_mut(&lane) {
                     q.pop_front();

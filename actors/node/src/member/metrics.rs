@@ -87,8 +87,10 @@ async fn groups(text: &mut Text, live: &Live) {
     text.gauge("onemec_operations_waiting", help, [(none(), sum(|g| g.waiting))]);
     let help = "Operations that are parked by a move or a takeover.";
     text.gauge("onemec_operations_parked", help, [(none(), sum(|g| g.parked))]);
-    let help = "Notifications and other effects that wait for their delivery.";
-    text.gauge("onemec_outbox_effects", help, [(none(), sum(|g| g.outbox))]);
+    let led_sum = |of: fn(&GroupStatus) -> usize| led.iter().map(|g| of(g)).sum::<usize>();
+    let help = "Notifications and other effects of groups led here that wait for their delivery.";
+    text.gauge("onemec_outbox_effects", help, [(none(), led_sum(|g| g.outbox))]);
+    text.gauge("onemec_outbox_bytes", "Bytes that they take.", [(none(), led_sum(|g| g.outbox_bytes))]);
     let moving = all.iter().filter(|g| g.moving).count();
     let memory = live.runtime.memory();
     let states = [("state=\"active\"".to_owned(), memory.active), ("state=\"passive\"".to_owned(), memory.passive)];
@@ -98,6 +100,10 @@ async fn groups(text: &mut Text, live: &Live) {
     let help = "Groups that came back into memory.";
     text.counter("onemec_group_activations_total", help, [(none(), memory.activations)]);
     text.counter("onemec_group_passivations_total", "Groups that left memory.", [(none(), memory.passivations)]);
+    let (refused, expired) = live.cse.notifications_dropped();
+    let dropped = [("full", memory.effects_dropped), ("refused", refused), ("expired", expired)];
+    let dropped = dropped.map(|(reason, n)| (format!("reason=\"{reason}\""), n));
+    text.counter("onemec_notifications_dropped_total", "Notifications that will never be delivered.", dropped);
     text.gauge("onemec_moves_running", "Moves away from this node that are under way.", [(none(), moving)]);
 }
 

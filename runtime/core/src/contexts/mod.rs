@@ -17,8 +17,8 @@ use onemec_wire::{ContextId, GroupId, Record, RecordKind, Seq};
 
 use self::adopted::Adopted;
 pub use self::head::OpHead;
-pub use self::outbox::Lane;
 use self::outbox::Outbox;
+pub use self::outbox::{CONTEXT_BYTES_MAX as OUTBOX_BYTES_MAX, Lane};
 pub use self::regroup::JoinState;
 pub use self::repeat::REPEATS_MAX;
 use self::repeat::Repeats;
@@ -42,6 +42,8 @@ pub struct Applied {
     pub released: Vec<Seq>,
     /// The context has come to its end (rule 13).
     pub finished: Option<ContextId>,
+    /// Effects that found no room in the outbox, or had to give it up (I8): they will never be delivered.
+    pub dropped_effects: u32,
 }
 
 /// Why an operation is not logged.
@@ -100,7 +102,7 @@ struct Snapshot {
 /// Places of records in a giving group's log and in the taking group's own.
 type Places = Vec<(Seq, Seq)>;
 
-const SNAPSHOT_VERSION: u16 = 2;
+const SNAPSHOT_VERSION: u16 = 3;
 
 impl GroupContexts {
     /// A group without contexts and without history.
@@ -193,7 +195,8 @@ impl GroupContexts {
     /// Bytes of memory that the machines take, roughly.
     pub fn memory_bytes(&self) -> usize {
         self.slots.values().map(|s| s.machine.memory_bytes()).sum::<usize>()
-            + 256 * (self.repeats.len() + self.outbox.len())
+            + 256 * self.repeats.len()
+            + self.outbox.bytes()
     }
     /// Is the context here?
     pub fn contains(&self, context: ContextId) -> bool {
@@ -210,6 +213,10 @@ impl GroupContexts {
     /// Effects that wait.
     pub fn outbox_len(&self) -> usize {
         self.outbox.len()
+    }
+    /// Bytes that they take; at most [`OUTBOX_BYTES_MAX`] per context, or twice that if required ones wait.
+    pub fn outbox_bytes(&self) -> usize {
+        self.outbox.bytes()
     }
     /// First effects of every lane.
     pub fn outbox_heads(&self) -> impl Iterator<Item = (Lane, EffectId, Effect)> + '_ {
@@ -322,10 +329,7 @@ impl GroupContexts {
     }
 
     fn absorb(&mut self, record: &Record, outcome: Outcome, applied: &mut Applied) {
-        for (ordinal, effect) in outcome.effects.iter().enumerate() {
-            let id = EffectId { context: record.context(), seq: record.seq(), ordinal: ordinal as u32 };
-            self.outbox.push(id, effect);
-        }
+        applied.dropped_effects = self.outbox.push(record.context(), record.seq(), &outcome.effects);
         applied.keep = outcome.keep;
         applied.released = match self.adopted.get(&record.context()) {
             Some(adopted) => outcome.released.into_iter().filter_map(|s| adopted.release(s)).collect(),

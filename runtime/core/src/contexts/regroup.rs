@@ -10,12 +10,12 @@ use onemec_wire::codec::{self, Decode, Encode};
 use onemec_wire::{ContextId, Record, Seq};
 
 use super::adopted::Adopted;
-use super::outbox::Waiting;
+use super::outbox::ContextOutbox;
 use super::repeat::Repeats;
 use super::{Applied, GroupContexts, Slot};
 use crate::context::{BadSnapshot, ContextKind, History};
 
-const JOIN_VERSION: u16 = 1;
+const JOIN_VERSION: u16 = 2;
 
 /// A context as it leaves a sealed group: the body of a `Join` record.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -27,8 +27,8 @@ pub struct JoinState {
     kept: Vec<Seq>,
     /// Its group's first answers: a repetition finds them in the new group (I3).
     repeats: Repeats,
-    /// Effects that wait, by lane.
-    outbox: Vec<(u64, Vec<Waiting>)>,
+    /// Effects that wait.
+    outbox: ContextOutbox,
     ended: bool,
     time_ms: u64,
 }

@@ -1,5 +1,6 @@
 //! The commit point moves: records are applied and answers leave.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use onemec_core::context::Answer;
@@ -50,6 +51,9 @@ impl WriteReply {
     }
 }
 
+/// Dropped effects are complained of no more often.
+const DROPPED_SAY_EVERY: Duration = Duration::from_secs(10);
+
 impl GroupExec {
     /// Rule 10: only what is committed is applied, and only what is applied is shown.
     pub(super) fn apply_upto(&mut self, upto: Seq) {
@@ -73,6 +77,7 @@ impl GroupExec {
                 _ => {}
             }
             self.adopted_upto(seq);
+            self.note_dropped(record.context(), applied.dropped_effects);
             if let Some(context) = applied.finished {
                 self.deferred.push_back(Input::Finished(context));
             }
@@ -82,6 +87,24 @@ impl GroupExec {
                 let answer = applied.answer.unwrap_or_default();
                 self.answer(record.epoch(), w, answer, applied.finished);
             }
+        }
+    }
+
+    /// Effects found no room: said by the primary alone, and not once for each.
+    fn note_dropped(&mut self, context: ContextId, dropped: u32) {
+        if dropped == 0 || self.replica.leads().is_none() {
+            return;
+        }
+        self.env.effects_dropped.fetch_add(dropped.into(), Ordering::Relaxed);
+        self.dropped_unsaid += u64::from(dropped);
+        let now = self.env.clock.mono();
+        if now >= self.dropped_say_at {
+            let effects = std::mem::take(&mut self.dropped_unsaid);
+            self.dropped_say_at = now + DROPPED_SAY_EVERY;
+            tracing::warn!(
+                group = %self.group, %context, effects,
+                "notifications dropped: too much waits for receivers that take nothing"
+            );
         }
     }
 

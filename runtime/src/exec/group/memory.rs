@@ -126,7 +126,7 @@ impl GroupExec {
             | GroupMsg::HistorySent { .. }
             | GroupMsg::Move(..)
             | GroupMsg::Delivered(..)
-            | GroupMsg::Undelivered(_) => true,
+            | GroupMsg::Undelivered(..) => true,
             GroupMsg::Placement(..)
             | GroupMsg::Connected(_)
             | GroupMsg::Synced { .. }

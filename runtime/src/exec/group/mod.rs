@@ -16,6 +16,7 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use onemec_core::context::{Answer, ContextKind, EffectId, Op, RepeatKey};
@@ -94,8 +95,8 @@ pub enum GroupMsg {
     Regroup(regroup::RegroupMsg),
     /// An effect was delivered; perhaps the context is to hear of it.
     Delivered(EffectId, Lane, Option<Op>),
-    /// An effect could not be delivered.
-    Undelivered(Lane),
+    /// An effect could not be delivered, and when the receiver wants it again.
+    Undelivered(Lane, Option<Duration>),
     /// What state are you in?
     Status(oneshot::Sender<GroupStatus>),
     /// Somebody wants to read: the machines are to come into memory.
@@ -151,6 +152,8 @@ pub struct GroupStatus {
     pub parked: usize,
     /// Effects that wait for delivery.
     pub outbox: usize,
+    /// Bytes that they take.
+    pub outbox_bytes: usize,
     /// Replicas: node, held, synced.
     pub replicas: Vec<(u64, u64, u64)>,
     /// Contexts.
@@ -175,6 +178,7 @@ impl GroupStatus {
             waiting: 0,
             parked: 0,
             outbox: 0,
+            outbox_bytes: 0,
             replicas: replica.peers().map(|(m, h, s)| (m.node.0, h.0, s.0)).collect(),
             contexts,
             moving: false,
@@ -249,6 +253,8 @@ pub struct GroupEnv {
     pub rest: Arc<dyn Fn(Passive) -> bool + Send + Sync>,
     /// Use and size, for the sweep.
     pub meter: Arc<Meter>,
+    /// Effects of groups led here that found no room in the outbox: of the whole node.
+    pub effects_dropped: Arc<AtomicU64>,
     /// Forwards operations to the new primary, in order.
     pub forward: Arc<dyn Fn(NodeId, Epoch, Vec<Write>) + Send + Sync>,
 }
@@ -269,6 +275,9 @@ pub struct GroupExec {
     wants_rest: bool,
     rested: bool,
     measured_at: Option<u64>,
+    /// Dropped effects that no line of the log has told yet, and when the next may.
+    dropped_unsaid: u64,
+    dropped_say_at: Mono,
     /// Contexts that the directory has and that have no first record: since when.
     dangling: BTreeMap<ContextId, Mono>,
     /// Those of them that are given up: nobody may begin them any more.
@@ -338,6 +347,8 @@ impl GroupExec {
             wants_rest: false,
             rested: false,
             measured_at: None,
+            dropped_unsaid: 0,
+            dropped_say_at: Mono::default(),
             dangling: BTreeMap::new(),
             abandoned: BTreeSet::new(),
             inherited: BTreeSet::new(),
@@ -439,7 +450,7 @@ impl GroupExec {
             }
             GroupMsg::Regroup(message) => self.on_regroup(now, message),
             GroupMsg::Delivered(id, lane, op) => self.on_delivered(now, id, lane, op),
-            GroupMsg::Undelivered(lane) => self.on_undelivered(now, lane),
+            GroupMsg::Undelivered(lane, after) => self.on_undelivered(now, lane, after),
             GroupMsg::Status(reply) => drop(reply.send(self.status())),
             GroupMsg::Wake => self.want_contexts(),
             GroupMsg::Loaded(loaded) => self.on_loaded(now, loaded),
@@ -665,6 +676,7 @@ impl GroupExec {
             waiting: self.waiting.len(),
             parked: self.parked.len(),
             outbox: self.contexts.as_ref().map_or(0, GroupContexts::outbox_len),
+            outbox_bytes: self.contexts.as_ref().map_or(0, GroupContexts::outbox_bytes),
             moving: self.moving.is_some(),
             ..GroupStatus::of_machine(self.group, &self.replica, contexts)
         }

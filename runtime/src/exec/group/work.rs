@@ -17,6 +17,8 @@ use crate::causes::with_causes;
 
 const DELIVERY_BACKOFF_MIN: Duration = Duration::from_millis(50);
 const DELIVERY_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// A receiver may ask for no longer a pause.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// A replica that lags is waited for until the log is so many times longer than usual.
 const CATCH_UP_FACTOR: u64 = 4;
 /// A checkpoint that failed is tried again after this time: a full disk is not complained of with every record.
@@ -130,10 +132,11 @@ impl GroupExec {
         }
     }
 
-    pub(super) fn on_undelivered(&mut self, now: Mono, lane: Lane) {
+    pub(super) fn on_undelivered(&mut self, now: Mono, lane: Lane, after: Option<Duration>) {
         self.delivering.remove(&lane);
         let tries = self.backoff.get(&lane).map_or(0, |(n, _)| *n) + 1;
         let wait = DELIVERY_BACKOFF_MIN.saturating_mul(1 << tries.min(16)).min(DELIVERY_BACKOFF_MAX);
+        let wait = wait.max(after.unwrap_or_default().min(RETRY_AFTER_MAX));
         self.backoff.insert(lane, (tries, now + wait));
     }
 
